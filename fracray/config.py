@@ -24,7 +24,7 @@ class RadiographSettings(Settings):
     max_pixels: int = Field(50_000_000, gt=0, description="largest picture decoded, pixels")
     folds: int = Field(5, ge=2, le=20, description="number of outer folds")
     duplicate_distance: int = Field(
-        6, ge=0, le=32, description="bits of 64 by which perceptual hashes of near-duplicates may differ"
+        10, ge=0, le=32, description="bits of 64 by which perceptual hashes of near-duplicates may differ"
     )
 
 
