@@ -1,0 +1,200 @@
+"""A bundle: one folder with everything that prediction needs and nothing that executes.
+
+hashes.json            format, bundle id, SHA-256 of every other file
+config.json            the whole resolved configuration
+backbone.safetensors   the fine-tuned network
+image.skops, words.skops, fused.skops     the classifiers
+captioner/             the captioner, when it is a folder small enough to travel
+training_ids.txt       image ids the bundle was fitted on, so that nobody scores it on them
+training.json          how many rows and folds, what data
+figures.json           written by evaluation
+README.md              the model card
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fracray import fingerprint
+from fracray.bundle.card import model_card
+from fracray.captions.captioner import model_source
+from fracray.config import Config
+from fracray.errors import BundleError
+from fracray.fusion.classifier import SYSTEMS, load_classifier
+from fracray.fusion.training import Pipeline
+from fracray.vision.backbone import load_backbone, save_backbone
+
+FORMAT = 1
+LARGEST_CAPTIONER = 64 * 2**20
+"""Captioner folders up to this many bytes are copied into the bundle; larger ones are named only."""
+
+_HASHES = "hashes.json"
+_DESCRIPTIVE = ("figures.json", "README.md")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: settings, fitted pipeline, and what it was fitted on."""
+
+    id: str
+    folder: Path
+    config: Config
+    pipeline: Pipeline
+    training_ids: frozenset[str]
+    data_note: str
+    figures: dict[str, Any] | None
+
+
+def save_bundle(
+    folder: Path, pipeline: Pipeline, config: Config, *, training_ids: Iterable[str], data_note: str
+) -> str:
+    """Write a new bundle into `folder` and return its id, a hash of its content (16 hex digits).
+
+    `data_note` says in a sentence what data the bundle was fitted on and is shown beside every figure.
+    Raises `BundleError` when `folder` already holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise BundleError(f"{folder}: is not empty; name a new folder for the bundle or remove this one")
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = sorted(set(training_ids))
+    save_backbone(pipeline.backbone, folder / "backbone.safetensors")
+    for name in SYSTEMS:
+        pipeline.classifiers[name].save(folder / f"{name}.skops")
+    captioner = model_source(config.captions)
+    if isinstance(captioner, Path) and captioner.is_dir() and _folder_bytes(captioner) <= LARGEST_CAPTIONER:
+        shutil.copytree(captioner, folder / "captioner")
+    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    _write_json(folder / "training.json", {"rows": len(ids), "data_note": data_note})
+    _write_hashes(folder)
+    _describe(folder, None)
+    return str(_read_hashes(folder)["id"])
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Load the bundle in `folder` after checking the hash of every file.
+
+    Raises `BundleError` naming the file that is missing, altered or of an unknown format.
+    """
+    hashes = _read_hashes(folder)
+    for name, expected in hashes["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{folder}: '{name}' is missing; copy the whole bundle again")
+        if fingerprint.file_hash(path) != expected:
+            raise BundleError(f"{folder}: '{name}' was altered; copy the bundle again or train a new one")
+    try:
+        config = Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BundleError(
+            f"{folder}: setting '{where}' is unknown to this version; train a new bundle"
+        ) from None
+    config = _with_own_files(config, folder)
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    figures = folder / "figures.json"
+    listed = "figures.json" in hashes["files"]
+    return Bundle(
+        id=hashes["id"],
+        folder=folder,
+        config=config,
+        pipeline=Pipeline(
+            backbone=load_backbone(config.vision.backbone),
+            classifiers={name: load_classifier(folder / f"{name}.skops") for name in SYSTEMS},
+        ),
+        training_ids=frozenset((folder / "training_ids.txt").read_text(encoding="utf-8").split()),
+        data_note=training["data_note"],
+        figures=json.loads(figures.read_text(encoding="utf-8")) if listed else None,
+    )
+
+
+def record_figures(folder: Path, figures: dict[str, Any]) -> None:
+    """Write the figures of an evaluation and the model card that states them into the bundle in `folder`.
+
+    The bundle's id does not change: it names what decides, not what is known about it.
+    """
+    load_bundle(folder)
+    _describe(folder, figures)
+
+
+def _describe(folder: Path, figures: dict[str, Any] | None) -> None:
+    # Listed only once whole: a crash in between leaves a bundle that loads, without figures.
+    _write_hashes(folder, leave_out=_DESCRIPTIVE)
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if figures is not None:
+        _write_json(folder / "figures.json", figures)
+    card = model_card(_read_hashes(folder)["id"], training, config, figures)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    _write_hashes(folder)
+
+
+def _with_own_files(config: Config, folder: Path) -> Config:
+    """Point the settings at the bundle's own weights, wherever the bundle now lies."""
+    backbone = config.vision.backbone.model_copy(update={"weights": str(folder / "backbone.safetensors")})
+    captions = config.captions
+    if (folder / "captioner").is_dir():
+        captions = captions.model_copy(update={"model": str(folder / "captioner")})
+    vision = config.vision.model_copy(update={"backbone": backbone})
+    return config.model_copy(update={"vision": vision, "captions": captions})
+
+
+def _write_hashes(folder: Path, leave_out: tuple[str, ...] = ()) -> None:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    files = {
+        name: fingerprint.file_hash(path)
+        for name, path in sorted(names.items())
+        if name != _HASHES and name not in leave_out
+    }
+    unfinished = folder / f".{_HASHES}"
+    unfinished.write_text(
+        _canonical({"format": FORMAT, "id": _bundle_id(files), "files": files}), encoding="utf-8"
+    )
+    unfinished.replace(folder / _HASHES)
+
+
+def _read_hashes(folder: Path) -> dict[str, Any]:
+    path = folder / _HASHES
+    if not path.is_file():
+        raise BundleError(f"{folder}: no bundle here ({_HASHES} is missing); make one with `fracray train`")
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    altered = BundleError(f"{folder}: '{_HASHES}' was altered; copy the bundle again or train a new one")
+    try:
+        hashes = json.loads(text)
+    except json.JSONDecodeError:
+        raise altered from None
+    if (
+        not isinstance(hashes, dict)
+        or not isinstance(hashes.get("files"), dict)
+        or text != _canonical(hashes)
+    ):
+        raise altered
+    if hashes.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder}: bundle format {hashes.get('format')}, this version reads {FORMAT}; update fracray"
+        )
+    if hashes.get("id") != _bundle_id(hashes["files"]):
+        raise altered
+    return hashes
+
+
+def _bundle_id(files: dict[str, str]) -> str:
+    return fingerprint.fingerprint(files={name: h for name, h in files.items() if name not in _DESCRIPTIVE})
+
+
+def _canonical(hashes: dict[str, Any]) -> str:
+    return json.dumps(hashes, indent=1, sort_keys=True) + "\n"
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,65 @@
+"""The model card of a bundle."""
+
+from typing import Any
+
+_SHOWN = ("accuracy", "sensitivity", "specificity", "auroc")
+
+_CARD = """# fracray bundle {id}
+
+Research tool, not a medical device: do not use it for the care of patients.
+
+- fitted on: {rows} radiographs. {data_note}
+- backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels
+- captioner: {captioner}, prompt '{prompt}', quantisation {quantisation}
+- fusion: at most {max_terms} terms beside the embedding, logistic regression, C = {regularisation:g}
+
+{figures}
+
+Nothing in this folder executes: weights are safetensors, classifiers are skops files restricted to
+scikit-learn types, and every file is checked against `hashes.json` when the bundle is loaded.
+"""
+
+
+def model_card(
+    bundle_id: str, training: dict[str, Any], config: dict[str, Any], figures: dict[str, Any] | None
+) -> str:
+    """Return the Markdown card of a bundle from its id, training facts, settings and figures."""
+    captions, vision, fusion = config["captions"], config["vision"], config["fusion"]
+    return _CARD.format(
+        id=bundle_id,
+        rows=training["rows"],
+        data_note=training["data_note"],
+        architecture=vision["backbone"]["architecture"],
+        unfrozen=vision["finetune"]["unfrozen"],
+        size=vision["preprocessing"]["size"],
+        captioner=captions["model"] if captions["captioner"] == "gemma" else captions["captioner"],
+        prompt=captions["prompt"],
+        quantisation=captions["quantisation"],
+        max_terms=fusion["max_terms"],
+        regularisation=fusion["regularisation"],
+        figures=_figures(figures),
+    )
+
+
+def _figures(figures: dict[str, Any] | None) -> str:
+    if figures is None:
+        return "Not evaluated yet: run `fracray evaluate`."
+    rows, confidence = figures["rows"], figures["confidence"]
+    lines = [
+        f"Figures on {rows['count']} radiographs ({rows['fractured']} fractured) that the bundle was not fitted on, "
+        f"with {confidence:.0%} intervals. {figures['data_note']}",
+        "",
+        "| system | " + " | ".join(_SHOWN) + " |",
+        "|---" * (len(_SHOWN) + 1) + "|",
+    ]
+    for system, values in figures["systems"].items():
+        lines.append(f"| {system} | " + " | ".join(_cell(values[metric]) for metric in _SHOWN) + " |")
+    return "\n".join(lines)
+
+
+def _cell(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

@@ -1,0 +1,154 @@
+"""Labelled radiographs in memory, with their captions: what is fitted on and scored."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fracray.config import Config
+from fracray.errors import ManifestError, RadiographError, StoreError, TableError, UsageError
+from fracray.fingerprint import image_id
+from fracray.radiographs.read import read_bytes, read_radiograph
+from fracray.schema import CAPTIONS, MANIFEST, check
+from fracray.vision.preprocess import preprocess
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`n` labelled radiographs, all fields in the same order.
+
+    `labels` holds 1 for fractured and 0 for not, `folds` the outer folds of the manifest, `pixels` the
+    backbone's input as uint8 [n, s, s], `captions` the captioner's words, empty where it gave none.
+    """
+
+    image_ids: list[str]
+    uris: list[str]
+    labels: NDArray[np.int8]
+    groups: list[str]
+    folds: NDArray[np.int16]
+    pixels: NDArray[np.uint8]
+    captions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, index: NDArray[np.intp]) -> "Rows":
+        """Return the rows at the positions `index`, in that order."""
+        return Rows(
+            image_ids=_pick(self.image_ids, index),
+            uris=_pick(self.uris, index),
+            labels=self.labels[index],
+            groups=_pick(self.groups, index),
+            folds=self.folds[index],
+            pixels=self.pixels[index],
+            captions=_pick(self.captions, index),
+        )
+
+    def development(self, test_fold: int) -> "Rows":
+        """Return the rows outside `test_fold`: all that fitting and searching may see.
+
+        Raises `UsageError` when there are none.
+        """
+        return self._where(self.folds != test_fold, f"outside fold {test_fold}")
+
+    def test(self, test_fold: int) -> "Rows":
+        """Return the rows of `test_fold`; raises `UsageError` when there are none."""
+        return self._where(self.folds == test_fold, f"in fold {test_fold}")
+
+    def _where(self, chosen: NDArray[np.bool_], place: str) -> "Rows":
+        if not chosen.any():
+            there = ", ".join(str(fold) for fold in np.unique(self.folds)) or "none"
+            raise UsageError(f"no rows {place}; the folds at hand are {there}: change search.test_fold")
+        return self.take(np.flatnonzero(chosen))
+
+
+def load_rows(manifest: pa.Table, captions: pa.Table, config: Config) -> Rows:
+    """Read the usable rows of `manifest` and join their `captions` by image_id.
+
+    Usable is a row of status ok whose label and fold are known. Pixels are read and preprocessed as in
+    extraction; they stay in memory, about 50 kB a row at 224 pixels. A failed caption is the empty string.
+
+    Raises `TableError` when a table does not fit its schema or captions repeat an image, `StoreError` when
+    captions are missing, `ManifestError` when no row is usable, a group crosses a fold or a file has
+    changed, and `RadiographError` when a file can no longer be read.
+    """
+    usable = _usable(check(manifest, MANIFEST, "manifest"))
+    texts = _texts(check(captions, CAPTIONS, "captions"))
+    ids: list[str] = [row["image_id"] for row in usable]
+    missing = sum(identity not in texts for identity in ids)
+    if missing:
+        raise StoreError(
+            f"{missing} of {len(ids)} usable rows have no caption for these settings; "
+            "run `fracray extract` first"
+        )
+    uris: list[str] = [row["uri"] for row in usable]
+    return Rows(
+        image_ids=ids,
+        uris=uris,
+        labels=np.array([row["label"] for row in usable], dtype=np.int8),
+        groups=[row["group"] for row in usable],
+        folds=np.array([row["fold"] for row in usable], dtype=np.int16),
+        pixels=_read_pixels(uris, ids, config),
+        captions=[texts[identity] for identity in ids],
+    )
+
+
+def _usable(manifest: pa.Table) -> list[dict[str, Any]]:
+    rows = [
+        row
+        for row in manifest.select(["image_id", "uri", "label", "group", "fold", "status"]).to_pylist()
+        if row["status"] == "ok" and row["label"] is not None and row["fold"] is not None
+    ]
+    if not rows:
+        raise ManifestError(
+            f"none of the manifest's {manifest.num_rows} rows is readable with a known label and fold; "
+            "check the labels and run `fracray manifest` again"
+        )
+    folds_of_group: dict[str, set[int]] = defaultdict(set)
+    for row in rows:
+        folds_of_group[row["group"]].add(row["fold"])
+    crossing = [group for group, folds in folds_of_group.items() if len(folds) > 1]
+    if crossing:
+        raise ManifestError(
+            f"group '{crossing[0]}' and {len(crossing) - 1} more stand in several folds: one bone would be "
+            "trained on and tested; run `fracray manifest` again"
+        )
+    return rows
+
+
+def _texts(captions: pa.Table) -> dict[str, str]:
+    ids: list[str] = captions.column("image_id").to_pylist()
+    texts: list[str | None] = captions.column("caption").to_pylist()
+    by_id = {identity: text or "" for identity, text in zip(ids, texts, strict=True)}
+    if len(by_id) != len(ids):
+        raise TableError(
+            f"captions: {len(ids) - len(by_id)} rows repeat an image_id; "
+            "read the captions of one fingerprint only"
+        )
+    return by_id
+
+
+def _read_pixels(uris: Sequence[str], ids: Sequence[str], config: Config) -> NDArray[np.uint8]:
+    def read(uri: str, identity: str) -> NDArray[np.uint8]:
+        try:
+            data = read_bytes(uri, config.radiographs)
+            radiograph = read_radiograph(data, config.radiographs)
+        except RadiographError as error:
+            raise RadiographError(
+                f"{uri}: {error}; the manifest calls it readable: run `fracray manifest` again"
+            ) from None
+        if image_id(data) != identity:
+            raise ManifestError(f"{uri}: changed since the manifest; run `fracray manifest` again")
+        return preprocess(radiograph.pixels, config.vision.preprocessing)
+
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(read, uris, ids)))
+
+
+def _pick(values: Sequence[str], index: NDArray[np.intp]) -> list[str]:
+    return [values[position] for position in index]

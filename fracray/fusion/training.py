@@ -1,0 +1,159 @@
+"""Fit backbone and classifiers on given rows, everything inside the training rows of its fold."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fracray.config import Config, FusionSettings, VisionSettings
+from fracray.errors import UsageError
+from fracray.fusion.calibration import fit_calibration, operating_point
+from fracray.fusion.classifier import SYSTEMS, Classifier, System, fit_classifier
+from fracray.fusion.rows import Rows
+from fracray.vision.backbone import Backbone, load_backbone
+from fracray.vision.embed import embed
+from fracray.vision.finetune import finetune
+from fracray.vision.folds import iterate_by_folds
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What scores a radiograph: the fine-tuned backbone and one classifier for image, words and fused."""
+
+    backbone: Backbone
+    classifiers: dict[str, Classifier]
+
+
+@dataclass(frozen=True)
+class FoldEmbeddings:
+    """Per inner fold, embeddings [n, d] of all rows by a network that never saw the rows of that fold."""
+
+    by_fold: dict[int, NDArray[np.float32]]
+
+
+def iterate_fold_embeddings(
+    rows: Rows, vision: VisionSettings, seed: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield each fold in `rows.folds` with embeddings [n, d] of all `rows` by a network that never saw it.
+
+    That network is fine-tuned on the rows of the other folds, for the set number of epochs: stopping early by
+    the fold itself would leak it. Where nothing of the backbone is unfrozen, one pretrained network serves
+    all folds. Raises `UsageError` when the folds cannot be trained on.
+    """
+    _inner_folds(rows)
+    yield from iterate_by_folds(
+        load_backbone(vision.backbone),
+        rows.pixels,
+        rows.labels,
+        rows.folds,
+        vision.finetune,
+        seed,
+        batch_size=vision.batch_size,
+        device=vision.device,
+    )
+
+
+def fold_embeddings(
+    rows: Rows,
+    vision: VisionSettings,
+    seed: int,
+    *,
+    on_fold: Callable[[int, int], None] | None = None,
+) -> FoldEmbeddings:
+    """Collect `iterate_fold_embeddings`; `on_fold` hears (folds done, folds there are)."""
+    total = len(np.unique(rows.folds))
+    by_fold: dict[int, NDArray[np.float32]] = {}
+    for fold, numbers in iterate_fold_embeddings(rows, vision, seed):
+        by_fold[fold] = numbers
+        if on_fold is not None:
+            on_fold(len(by_fold), total)
+    return FoldEmbeddings(by_fold)
+
+
+def out_of_fold_logits(
+    system: System, rows: Rows, embeddings: FoldEmbeddings, settings: FusionSettings, seed: int
+) -> NDArray[np.float64]:
+    """Return the logits [n] of `rows`, each by a classifier fitted on the other folds only; not calibrated.
+
+    Raises `UsageError` when the folds cannot be trained on or lack embeddings.
+    """
+    logits = np.full(len(rows), np.nan)
+    for fold in _inner_folds(rows):
+        numbers = embeddings.by_fold.get(fold)
+        if numbers is None or len(numbers) != len(rows):
+            raise UsageError(f"no embeddings of these rows for fold {fold}; make them from the same rows")
+        logits[rows.folds == fold] = held_out_logits(system, rows, fold, numbers, settings, seed)
+    return logits
+
+
+def held_out_logits(
+    system: System, rows: Rows, fold: int, numbers: NDArray[np.float32], settings: FusionSettings, seed: int
+) -> NDArray[np.float64]:
+    """Return the logits of the rows in `fold`, in their order, by a classifier fitted on all other rows.
+
+    `numbers` [n, d] are the embeddings of all `rows` by the network of that fold. Vocabulary, scaler and
+    regression see the other rows only. Raises `UsageError` when these are all of one class.
+    """
+    train, held_out = np.flatnonzero(rows.folds != fold), np.flatnonzero(rows.folds == fold)
+    known = [rows.captions[row] for row in train]
+    classifier = fit_classifier(system, numbers[train], known, rows.labels[train], settings, seed)
+    return classifier.logits(numbers[held_out], [rows.captions[row] for row in held_out])
+
+
+def fit_pipeline(rows: Rows, config: Config, *, on_step: Callable[[str], None] | None = None) -> Pipeline:
+    """Fit everything that a bundle ships on all `rows` (development rows; never those it is tested on).
+
+    The backbone is fine-tuned and each classifier fitted on all rows; calibration and operating point come
+    from out-of-fold logits over the folds in `rows.folds`. `on_step` hears what starts. Raises `UsageError`
+    when there are fewer than two folds or a fold's training rows are all of one class.
+    """
+    say = on_step if on_step is not None else _silent
+    vision = config.vision
+    say("embeddings, fold by fold")
+    inner = fold_embeddings(
+        rows, vision, config.seed, on_fold=lambda done, total: say(f"fold {done} of {total} embedded")
+    )
+    say("backbone on all rows")
+    pretrained = load_backbone(vision.backbone)
+    backbone = finetune(
+        pretrained, rows.pixels, rows.labels, vision.finetune, config.seed, device=vision.device
+    )
+    numbers = embed(backbone, rows.pixels, vision.batch_size, vision.device)
+    classifiers: dict[str, Classifier] = {}
+    for system in SYSTEMS:
+        say(f"classifier: {system}")
+        classifiers[system] = _fit_calibrated(system, rows, numbers, inner, config.fusion, config.seed)
+    return Pipeline(backbone, classifiers)
+
+
+def _fit_calibrated(
+    system: System,
+    rows: Rows,
+    numbers: NDArray[np.float32],
+    inner: FoldEmbeddings,
+    settings: FusionSettings,
+    seed: int,
+) -> Classifier:
+    logits = out_of_fold_logits(system, rows, inner, settings, seed)
+    slope, intercept = fit_calibration(logits, rows.labels)
+    threshold = operating_point(expit(slope * logits + intercept), rows.labels, settings.min_sensitivity)
+    classifier = fit_classifier(system, numbers, rows.captions, rows.labels, settings, seed)
+    return classifier.with_calibration(slope, intercept, threshold)
+
+
+def _inner_folds(rows: Rows) -> list[int]:
+    folds = [int(fold) for fold in np.unique(rows.folds)]
+    if len(folds) < 2:
+        raise UsageError(
+            f"the rows stand in {len(folds)} fold; training needs two or more beside the test fold"
+        )
+    for fold in folds:
+        if len(np.unique(rows.labels[rows.folds != fold])) != 2:
+            raise UsageError(f"without fold {fold} all rows are of one class; add radiographs of the other")
+    return folds
+
+
+def _silent(_: str) -> None:
+    """Stand in for a listener that was not given."""

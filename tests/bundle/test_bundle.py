@@ -1,0 +1,121 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fracray.bundle.bundle import load_bundle, record_figures, save_bundle
+from fracray.config import Config
+from fracray.errors import BundleError
+from fracray.fusion.training import Pipeline
+from tests.bundle.conftest import NOTE
+
+
+def test_a_loaded_bundle_decides_like_the_pipeline_that_was_saved(
+    bundle_folder: Path, pipeline: Pipeline
+) -> None:
+    loaded = load_bundle(bundle_folder).pipeline
+    x = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    embeddings = pipeline.backbone(x).numpy()
+    np.testing.assert_allclose(loaded.backbone(x).numpy(), embeddings, rtol=1e-6)
+    captions = ["No fracture seen.", "Fracture of the shaft.", ""]
+    for name, classifier in pipeline.classifiers.items():
+        ours = loaded.classifiers[name]
+        np.testing.assert_allclose(
+            ours.probabilities(embeddings, captions),
+            classifier.probabilities(embeddings, captions),
+            rtol=1e-9,
+        )
+        assert ours.threshold == classifier.threshold
+
+
+def test_a_bundle_knows_what_it_was_fitted_on(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    assert bundle.training_ids == {"a" * 64, "b" * 64}
+    assert bundle.data_note == NOTE
+    assert NOTE in (bundle_folder / "README.md").read_text()
+
+
+def test_the_id_stays_with_the_content_wherever_the_folder_goes(tmp_path: Path, bundle_folder: Path) -> None:
+    before = load_bundle(bundle_folder).id
+    moved = shutil.move(bundle_folder, tmp_path / "elsewhere")
+    assert load_bundle(Path(moved)).id == before
+
+
+def test_bundles_that_differ_in_their_training_rows_have_different_ids(
+    tmp_path: Path, bundle_folder: Path, pipeline: Pipeline, config: Config
+) -> None:
+    other = save_bundle(tmp_path / "other", pipeline, config, training_ids=["a" * 64], data_note=NOTE)
+    assert load_bundle(bundle_folder).id != other
+
+
+def test_a_flipped_bit_in_any_file_is_refused(bundle_folder: Path) -> None:
+    generator = np.random.default_rng(3)
+    files = sorted(path for path in bundle_folder.rglob("*") if path.is_file())
+    assert len(files) >= 8
+    for path in files:
+        whole = path.read_bytes()
+        for position in {0, len(whole) - 1, *generator.integers(len(whole), size=8).tolist()}:
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << int(generator.integers(8))
+            path.write_bytes(damaged)
+            with pytest.raises(BundleError) as caught:
+                load_bundle(bundle_folder)
+            assert "\n" not in str(caught.value)
+        path.write_bytes(whole)
+    load_bundle(bundle_folder)
+
+
+def test_a_missing_file_is_named(bundle_folder: Path) -> None:
+    (bundle_folder / "fused.skops").unlink()
+    with pytest.raises(BundleError, match=r"fused\.skops' is missing"):
+        load_bundle(bundle_folder)
+
+
+def test_a_folder_that_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="fracray train"):
+        load_bundle(tmp_path)
+
+
+def test_a_bundle_of_a_later_format_is_not_guessed_at(bundle_folder: Path) -> None:
+    path = bundle_folder / "hashes.json"
+    hashes = {**json.loads(path.read_text()), "format": 99}
+    path.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(BundleError, match="format 99"):
+        load_bundle(bundle_folder)
+
+
+def test_an_existing_folder_is_never_overwritten(
+    bundle_folder: Path, pipeline: Pipeline, config: Config
+) -> None:
+    before = (bundle_folder / "hashes.json").read_bytes()
+    with pytest.raises(BundleError, match="not empty"):
+        save_bundle(bundle_folder, pipeline, config, training_ids=[], data_note=NOTE)
+    assert (bundle_folder / "hashes.json").read_bytes() == before
+
+
+def test_figures_are_added_without_a_new_identity(bundle_folder: Path) -> None:
+    before = load_bundle(bundle_folder)
+    assert before.figures is None
+    accuracy = {"value": 80 / 84, "low": 0.883, "high": 0.987}
+    undefined = {"value": None, "low": None, "high": None}
+    figures = {
+        "rows": {"count": 84, "fractured": 26},
+        "confidence": 0.95,
+        "data_note": NOTE,
+        "systems": {
+            "fused": {
+                "accuracy": accuracy,
+                "sensitivity": accuracy,
+                "specificity": accuracy,
+                "auroc": undefined,
+            }
+        },
+    }
+    record_figures(bundle_folder, figures)
+    after = load_bundle(bundle_folder)
+    assert after.figures == figures
+    assert after.id == before.id
+    assert "0.952 (0.883 to 0.987)" in (bundle_folder / "README.md").read_text()

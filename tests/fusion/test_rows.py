@@ -1,0 +1,141 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from fracray.config import Config
+from fracray.errors import ManifestError, RadiographError, StoreError, TableError, UsageError
+from fracray.fingerprint import image_id
+from fracray.fusion.rows import Rows, load_rows
+from fracray.schema import CAPTIONS, MANIFEST
+
+CONFIG = Config.model_validate({"vision": {"preprocessing": {"size": 32}}})
+
+
+def write_radiograph(path: Path, brightness: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("L", (40, 50), brightness).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue())
+    return image_id(buffer.getvalue())
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Six radiographs of growing brightness in three folds, and their captions in another order."""
+    manifest, captions = [], []
+    for number in range(6):
+        path = tmp_path / f"{number}.png"
+        identity = write_radiograph(path, 40 * number)
+        manifest.append(
+            {
+                "image_id": identity, "uri": str(path), "label": number % 2, "group": f"g{number}",
+                "fold": number % 3, "width": 40, "height": 50, "bits": 8, "format": "PNG", "status": "ok",
+                "reason": None,
+            }
+        )  # fmt: skip
+        captions.append(
+            {
+                "image_id": identity, "fingerprint": "f", "caption": f"words of {number}", "verdict": "none",
+                "tokens": 3, "seconds": 0.1, "status": "ok", "reason": None,
+            }
+        )  # fmt: skip
+    return manifest, captions[::-1]
+
+
+def load(manifest: list[dict[str, Any]], captions: list[dict[str, Any]]) -> Rows:
+    return load_rows(
+        pa.Table.from_pylist(manifest, schema=MANIFEST),
+        pa.Table.from_pylist(captions, schema=CAPTIONS),
+        CONFIG,
+    )
+
+
+Study = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+def test_every_row_gets_its_own_caption_and_pixels(study: Study) -> None:
+    rows = load(*study)
+    assert rows.captions == [f"words of {number}" for number in range(6)]
+    assert rows.pixels.shape == (6, 32, 32)
+    assert rows.pixels.dtype == np.uint8
+    assert rows.pixels[:, 16, 16].tolist() == pytest.approx([40 * number for number in range(6)], abs=1)
+    assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert rows.folds.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_rows_that_cannot_be_fitted_on_stay_out(study: Study) -> None:
+    manifest, captions = study
+    manifest[0] |= {"status": "unreadable", "reason": "damaged", "image_id": None}
+    manifest[1]["label"] = None
+    manifest[2]["fold"] = None
+    manifest[3]["status"] = "duplicate"
+    assert load(manifest, captions).groups == ["g4", "g5"]
+
+
+def test_a_failed_caption_is_empty_but_a_missing_one_is_an_error(study: Study) -> None:
+    manifest, captions = study
+    captions[0] |= {"caption": None, "status": "failed", "reason": "out of memory"}
+    assert load(manifest, captions).captions[5] == ""
+    with pytest.raises(StoreError, match=r"2 of 6 .*fracray extract"):
+        load(manifest, captions[2:])
+
+
+def test_captions_of_two_settings_are_refused(study: Study) -> None:
+    manifest, captions = study
+    with pytest.raises(TableError, match="1 rows repeat"):
+        load(manifest, [*captions, captions[0] | {"fingerprint": "other"}])
+
+
+def spoil_group(manifest: list[dict[str, Any]]) -> None:
+    manifest[1]["group"] = "g0"
+
+
+def spoil_labels(manifest: list[dict[str, Any]]) -> None:
+    for row in manifest:
+        row["label"] = None
+
+
+def spoil_content(manifest: list[dict[str, Any]]) -> None:
+    write_radiograph(Path(manifest[2]["uri"]), 255)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_group, "group 'g0' .* several folds"),
+        (spoil_labels, "none of the manifest's 6 rows"),
+        (spoil_content, r"2\.png: changed since the manifest"),
+    ],
+)
+def test_a_manifest_that_cannot_be_trusted_is_refused(
+    study: Study, spoil: Callable[[list[dict[str, Any]]], None], message: str
+) -> None:
+    manifest, captions = study
+    spoil(manifest)
+    with pytest.raises(ManifestError, match=message):
+        load(manifest, captions)
+
+
+def test_a_file_gone_since_is_named(study: Study) -> None:
+    manifest, captions = study
+    Path(manifest[4]["uri"]).unlink()
+    with pytest.raises(RadiographError, match=r"4\.png"):
+        load(manifest, captions)
+
+
+def test_test_fold_and_development_rows_part_the_rows(study: Study) -> None:
+    rows = load(*study)
+    test, development = rows.test(1), rows.development(1)
+    assert test.groups == ["g1", "g4"]
+    assert test.captions == ["words of 1", "words of 4"]
+    assert np.array_equal(test.pixels, rows.pixels[[1, 4]])
+    assert sorted(test.image_ids + development.image_ids) == sorted(rows.image_ids)
+    with pytest.raises(UsageError, match=r"0, 1, 2"):
+        rows.test(7)
+    with pytest.raises(UsageError, match="outside fold 1"):
+        test.development(1)
