@@ -1,0 +1,91 @@
+"""What a run of the extraction did, added up while it runs."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from fracray.extraction.rows import STEPS
+from fracray.extraction.store import FEATURES, Feature
+
+OnProgress = Callable[[int, int, int], None]
+"""Called with rows done (failed ones included), rows failed, rows to do."""
+
+
+@dataclass(frozen=True)
+class FeatureSummary:
+    """What a run did for one feature.
+
+    `present`: rows of the manifest that the store held before; `failed_before`: those of them that stand
+    there as failed and were not tried again; `by_status`: rows written, by status; `failures`: rows written
+    as failed, by reason.
+    """
+
+    fingerprint: str
+    present: int
+    failed_before: int
+    by_status: Mapping[str, int]
+    failures: Mapping[str, int]
+
+    @property
+    def failed(self) -> int:
+        """Rows written as failed."""
+        return self.by_status.get("failed", 0)
+
+    @property
+    def done(self) -> int:
+        """Rows written that did not fail."""
+        return sum(self.by_status.values()) - self.failed
+
+
+@dataclass(frozen=True)
+class ExtractionSummary:
+    """What a run did: usable `rows` of the manifest, `worked` rows among them that lacked a feature.
+
+    `seconds` is the time from start to end, `busy_seconds` the time that each step took, summed over all
+    tasks and actors (more than `seconds` where they ran side by side).
+    """
+
+    rows: int
+    worked: int
+    captions: FeatureSummary
+    embeddings: FeatureSummary
+    seconds: float
+    busy_seconds: Mapping[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Rows per second, start of Ray and loading of the models included."""
+        return self.worked / self.seconds if self.seconds else 0.0
+
+
+class Counts:
+    """Adds up what the writing tasks report."""
+
+    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
+        self.by_status: dict[Feature, Counter[str]] = {feature: Counter() for feature in FEATURES}
+        self.failures: dict[Feature, Counter[str]] = {feature: Counter() for feature in FEATURES}
+        self.busy_seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
+        self._total, self._done, self._failed = total, 0, 0
+        self._on_progress = on_progress
+        self._report()
+
+    def add(self, block: pa.Table) -> None:
+        """Count one written block."""
+        rows = block.to_pylist()
+        for row in rows:
+            for feature in FEATURES:
+                if (status := row.get(f"{feature}_status")) is not None:
+                    self.by_status[feature][status] += 1
+                if status == "failed":
+                    self.failures[feature][row[f"{feature}_reason"]] += 1
+            self._failed += any(row.get(f"{feature}_status") == "failed" for feature in FEATURES)
+            for step in STEPS:
+                self.busy_seconds[step] += row.get(step, 0.0)
+        self._done += len(rows)
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None and self._total:
+            self._on_progress(self._done, self._failed, self._total)

@@ -1,0 +1,37 @@
+"""The step from results to files of the feature store. Needs neither Ray nor torch."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from fracray.extraction.rows import STEPS, result_type, timed
+from fracray.extraction.store import SCHEMAS, Feature, FeatureStore
+
+
+def write_rows(table: pa.Table, folder: Path, fingerprints: Mapping[Feature, str]) -> pa.Table:
+    """Add the results in `table` to the store in `folder`, one file per feature.
+
+    Returns what the driver counts, per row: `<feature>_status`, `<feature>_reason` (status null: not wished
+    for) and the seconds of every step.
+    """
+    started = time.perf_counter()
+    store = FeatureStore(folder)
+    counted = pa.table({"image_id": table["image_id"]})
+    for feature, fingerprint in fingerprints.items():
+        if feature not in table.column_names:
+            continue
+        results = table[feature].combine_chunks()
+        columns = pa.table(results.flatten(), names=result_type(feature).names)
+        for name in ("status", "reason"):
+            counted = counted.append_column(f"{feature}_{name}", columns[name])
+        columns = columns.append_column("image_id", table["image_id"])
+        columns = columns.append_column("fingerprint", pa.repeat(fingerprint, len(results)))
+        rows = columns.filter(results.is_valid()).select(SCHEMAS[feature].names)
+        if rows.num_rows:
+            store.write(feature, fingerprint, rows)
+    for step in STEPS:
+        if step in table.column_names:
+            counted = counted.append_column(step, table[step])
+    return timed(counted, "writing", started)
