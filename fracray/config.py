@@ -111,6 +111,10 @@ class SearchSettings(Settings):
     test_fold: int = Field(0, ge=0, description="outer fold that the search never sees")
     vision_trials: int = Field(6, ge=0, description="fine-tuning settings tried; 0: keep the configured one")
     fusion_trials: int = Field(100, ge=0, description="fusion settings tried; 0: keep the configured one")
+    unfrozen: tuple[Literal["none", "layer4", "layer3+4", "all"], ...] = Field(
+        ("none", "layer4", "layer3+4", "all"), min_length=1, description="stages that the search may unfreeze"
+    )
+    max_epochs: int = Field(32, ge=1, description="most epochs that the search may fine-tune")
     concurrent: int = Field(2, ge=1, description="trials at a time")
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(0.0, ge=0)
@@ -169,10 +173,10 @@ class Config(Settings):
 def load_config(
     file: Path | None = None, profile: str | None = None, overrides: Sequence[str] = ()
 ) -> Config:
-    """Resolve a configuration: defaults, then `profile`, then `file`, then `overrides`, the last one winning.
+    """Resolve a configuration: defaults, `profile`, `file`, then `overrides`, the last one winning.
 
-    `profile` names a YAML file in fracray/profiles (paper, gpu). An override reads `stage.key=value`, the value
-    being YAML. Raises `SettingsError` naming the unknown key or the impossible value.
+    `profile` names a YAML file in fracray/profiles (paper, gpu, demo). An override reads `stage.key=value`,
+    the value being YAML. Raises `SettingsError` naming the unknown key or the impossible value.
     """
     values: dict[str, Any] = {}
     if profile is not None:

@@ -46,8 +46,8 @@ def _figures(figures: dict[str, Any] | None) -> str:
         return "Not evaluated yet: run `fracray evaluate`."
     rows, confidence = figures["rows"], figures["confidence"]
     lines = [
-        f"Figures on {rows['count']} radiographs ({rows['fractured']} fractured) that the bundle was not fitted on, "
-        f"with {confidence:.0%} intervals. {figures['data_note']}",
+        f"Figures on {rows['count']} radiographs ({rows['fractured']} fractured) "
+        f"that the bundle was not fitted on, with {confidence:.0%} intervals. {figures['data_note']}",
         "",
         "| system | " + " | ".join(_SHOWN) + " |",
         "|---" * (len(_SHOWN) + 1) + "|",

@@ -1,0 +1,93 @@
+"""Commands: predict, serve."""
+
+import base64
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fracray.bundle.bundle import Bundle, load_bundle
+from fracray.captions.captioner import Captioner, open_captioner, prepare
+from fracray.cli.options import BundleFolder
+from fracray.cli.screen import say
+from fracray.config import load_config
+from fracray.errors import FracrayError, RadiographError
+from fracray.explain.answer import NOTICE, Answer, answer
+from fracray.fingerprint import image_id
+from fracray.radiographs.read import read_bytes, read_radiograph
+from fracray.serving.service import serve_bundle
+
+
+class SomeRadiographsFailedError(FracrayError):
+    """Some files could not be answered; the others were."""
+
+
+def predict(
+    bundle: BundleFolder,
+    images: Annotated[list[Path], typer.Argument(help="radiographs: PNG, JPEG, TIFF or DICOM")],
+    overlays: Annotated[
+        Path | None, typer.Option(help="folder for the heat maps", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON answer per line")] = False,
+) -> None:
+    """Answer for radiographs, in this process: probability, caption, what the image and each word added."""
+    loaded = load_bundle(bundle)
+    captioner = open_captioner(loaded.config.captions)
+    if not as_json:
+        say(f"{NOTICE} Bundle {loaded.id}: {loaded.data_note}")
+    failed = 0
+    for image in images:
+        try:
+            reply = answer_file(loaded, captioner, image, with_overlay=overlays is not None)
+        except RadiographError as error:
+            failed += 1
+            typer.echo(f"{image}: {error}", err=True)
+            continue
+        if overlays is not None and reply.overlay_png is not None:
+            overlays.mkdir(parents=True, exist_ok=True)
+            (overlays / f"{image.stem}.overlay.png").write_bytes(base64.b64decode(reply.overlay_png))
+        if as_json:
+            typer.echo(reply.model_dump_json(exclude={"overlay_png"}))
+        else:
+            _show(image, reply)
+    if failed:
+        raise SomeRadiographsFailedError(f"{failed} of {len(images)} files could not be read; see above")
+
+
+def serve(
+    bundle: BundleFolder,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="for example --set serving.port=8080; repeatable", show_default=False),
+    ] = None,
+) -> None:
+    """Serve the bundle over HTTP until interrupted: /v1/predict, a page at /ui, the API at /docs."""
+    settings = load_config(overrides=overrides or ())
+    with serve_bundle(bundle, settings.serving) as service:
+        say(f"page: {service.url}/ui   API: {service.url}/docs   (stop with Ctrl-C)")
+        service.wait()
+
+
+def answer_file(bundle: Bundle, captioner: Captioner, path: Path, *, with_overlay: bool) -> Answer:
+    """Answer for one file; raises `RadiographError` when it cannot be read."""
+    data = read_bytes(str(path), bundle.config.radiographs)
+    radiograph = read_radiograph(data, bundle.config.radiographs)
+    captions = captioner.caption([prepare(radiograph.pixels, captioner.image_size)], [image_id(data)])
+    return answer(bundle, [radiograph], captions, with_overlay=with_overlay)[0]
+
+
+def _show(image: Path, reply: Answer) -> None:
+    decision = "fracture" if reply.fracture else "no fracture"
+    parts = reply.contributions
+    point = reply.operating_point
+    say(f"\n{image}: {decision}, probability {reply.probability:.3f} (operating point {point:.3f})")
+    say(
+        f"  logit {parts.logit:+.2f} = intercept {parts.intercept:+.2f}, "
+        f"image {parts.image:+.2f}, words {parts.words:+.2f}"
+    )
+    if parts.terms:
+        say("  terms: " + ", ".join(f"{term.term} {term.weight:+.2f}" for term in parts.terms))
+    for line in (reply.caption or "").splitlines():
+        say(f"  | {line}")
+    for warning in reply.warnings:
+        say(f"  warning: {warning}")

@@ -1,0 +1,27 @@
+"""Options that every command shares."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fracray.config import Config, load_config
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with settings", show_default=False)
+]
+Profile = Annotated[str | None, typer.Option(help="settings that ship: paper or gpu", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="one setting, for example --set captions.batch_size=8; repeatable", show_default=False
+    ),
+]
+Manifest = Annotated[Path, typer.Argument(help="manifest.parquet made by `fracray manifest`")]
+Store = Annotated[Path, typer.Option(help="folder of the feature store")]
+BundleFolder = Annotated[Path, typer.Argument(help="bundle made by `fracray train`")]
+
+
+def resolve(config: Path | None, profile: str | None, overrides: list[str] | None) -> Config:
+    """Return the configuration that the shared options describe."""
+    return load_config(config, profile, overrides or ())

@@ -1,0 +1,86 @@
+"""Commands: phantoms, manifest."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import typer
+
+from fracray.cli.options import ConfigFile, Overrides, Profile, resolve
+from fracray.cli.screen import made, progress, say
+from fracray.config import RadiographSettings
+from fracray.errors import SettingsError
+from fracray.radiographs.manifest import build_manifest
+from fracray.radiographs.phantoms import write_phantoms
+from fracray.schema import MANIFEST, write_table
+
+
+def phantoms(
+    out: Annotated[Path, typer.Argument(help="new folder for the radiographs")],
+    count: Annotated[int, typer.Option(help="number of radiographs")] = 420,
+    fractured: Annotated[int, typer.Option(help="how many of them show a fracture")] = 131,
+    seed: Annotated[int, typer.Option(help="seed; the same seed makes the same files")] = 7,
+) -> None:
+    """Make synthetic radiographs with ground truth: class folders, masks, truth.parquet."""
+    make_phantoms(out, count, fractured, seed)
+    made(out, f"{count} phantoms, {fractured} fractured", f"fracray manifest {out} --out manifest.parquet")
+
+
+def manifest(
+    source: Annotated[Path, typer.Argument(help="folder of class folders, or CSV with path, label, group")],
+    out: Annotated[Path, typer.Option(help="manifest to write")] = Path("manifest.parquet"),
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="label of a folder, for example --label broken=1; repeatable", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    profile: Profile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Scan radiographs: check each file, find near-duplicates, assign groups and folds."""
+    settings = resolve(config, profile, overrides)
+    make_manifest(source, out, settings.radiographs, settings.seed, _label_folders(label or []))
+    made(out, "manifest with folds", f"fracray extract {out} --store features")
+
+
+def make_phantoms(out: Path, count: int, fractured: int, seed: int) -> None:
+    """Write phantoms into `out`, showing progress."""
+    with progress("phantoms") as report:
+        write_phantoms(
+            out, count=count, fractured=fractured, seed=seed, on_written=lambda done: report(done, count)
+        )
+
+
+def make_manifest(
+    source: Path,
+    out: Path,
+    settings: RadiographSettings,
+    seed: int,
+    label_folders: dict[str, int] | None = None,
+) -> pa.Table:
+    """Write the manifest of `source` to `out`, showing progress and what was left out."""
+    with progress("manifest") as report:
+        table = build_manifest(source, settings, seed, label_folders=label_folders, on_file=report)
+    write_table(table, MANIFEST, out)
+    rows = table.to_pylist()
+    groups = {row["group"] for row in rows if row["fold"] is not None}
+    labels = Counter(row["label"] for row in rows if row["status"] == "ok")
+    say(
+        f"{len(rows)} files: {labels[1]} fractured, {labels[0]} not, {labels[None]} unlabelled; "
+        f"{len(groups)} groups in {settings.folds} folds"
+    )
+    for row in rows:
+        if row["status"] != "ok":
+            say(f"  {row['status']}: {row['uri']}: {row['reason']}")
+    return table
+
+
+def _label_folders(options: list[str]) -> dict[str, int] | None:
+    labels = {}
+    for option in options:
+        name, equals, value = option.rpartition("=")
+        if not equals or value not in ("0", "1"):
+            raise SettingsError(f"--label {option}: write --label FOLDER=1 for fractured or FOLDER=0 for not")
+        labels[name] = int(value)
+    return labels or None
