@@ -37,11 +37,12 @@ def model_card(
         quantisation=captions["quantisation"],
         max_terms=fusion["max_terms"],
         regularisation=fusion["regularisation"],
-        figures=_figures(figures),
+        figures=figures_table(figures),
     )
 
 
-def _figures(figures: dict[str, Any] | None) -> str:
+def figures_table(figures: dict[str, Any] | None) -> str:
+    """Return the main figures of an evaluation with their intervals, as Markdown."""
     if figures is None:
         return "Not evaluated yet: run `fracray evaluate`."
     rows, confidence = figures["rows"], figures["confidence"]

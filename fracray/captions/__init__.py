@@ -1,0 +1,1 @@
+"""Describing radiographs in words: one protocol, three captioners, and what a caption says."""

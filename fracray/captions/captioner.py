@@ -1,0 +1,149 @@
+"""The one protocol behind which every captioner stands, its input, and its identity."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from fracray.captions.prompt import load_prompt
+from fracray.config import CaptionSettings
+from fracray.errors import CaptionerError
+from fracray.fingerprint import file_hash, fingerprint
+
+VERSION = 1
+"""Raised whenever the code changes what the same model answers to the same picture."""
+
+CAPTION_STATUS = ("ok", "truncated", "repetitive", "empty", "failed")
+Status = Literal["ok", "truncated", "repetitive", "empty", "failed"]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One answer: `text` as written (None: none), `status`, why it is not ok, tokens written, seconds taken.
+
+    `seconds` is the time of the whole batch divided by its radiographs.
+    """
+
+    text: str | None
+    status: Status
+    reason: str | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+class Captioner(Protocol):
+    """Describes radiographs in words."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that can change an answer."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square picture that `caption` takes, pixels."""
+
+    def caption(self, pixels: Sequence[np.ndarray], image_ids: Sequence[str] | None = None) -> list[Caption]:
+        """Answer each picture (uint8 [s, s] from `prepare`), in order; one bad picture fails alone.
+
+        `image_ids` (SHA-256 of each file) tell the replay which stored caption is meant; a model never reads
+        them.
+        """
+
+
+def prepare(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """Squeeze a radiograph (float32 [h, w] in [0, 1], bright is dense) to uint8 [image_size, image_size].
+
+    The only resize on the way to a captioner: bilinear with anti-aliasing and without keeping proportions, as
+    Gemma 3's own processor does it, which then finds the size right and leaves the picture as it is.
+    """
+    picture = Image.fromarray(np.asarray(pixels, dtype=np.float32))
+    resized = np.asarray(picture.resize((image_size, image_size), Image.Resampling.BILINEAR))
+    return np.clip(np.rint(resized * 255.0), 0, 255).astype(np.uint8)
+
+
+def model_source(settings: CaptionSettings) -> Path | str:
+    """Return the folder that `settings.model` names ('embedded' or an existing one), else the model id as
+    written."""
+    if settings.model == "embedded":
+        return Path(str(files("fracray") / "assets" / "captioner"))
+    folder = Path(settings.model).expanduser()
+    return folder if folder.is_dir() else settings.model
+
+
+def captioner_fingerprint(settings: CaptionSettings) -> str:
+    """Return the identity of the captions that `settings` lead to, without loading a model.
+
+    Model (a folder: hash of its weights, configuration and tokenizer; an id: id and revision), prompt text,
+    quantisation, compute type and length count; batch size and device do not. `compute_dtype` counts as
+    written, so that machines with and without a GPU agree on where the captions lie. An id without a revision
+    means whatever is newest: pin `captions.revision` for captions that can be made again.
+    """
+    if settings.captioner == "fake":
+        return fingerprint(version=VERSION, captioner="fake")
+    if settings.captioner == "replay":
+        path = Path(settings.model)
+        if not path.is_file():
+            raise CaptionerError(
+                f"{path}: no such captions table; set captions.model to a Parquet file of captions"
+            )
+        return fingerprint(version=VERSION, captioner="replay", table=file_hash(path))
+    source = model_source(settings)
+    model = {"folder": _model_hash(source)} if isinstance(source, Path) else {
+        "id": source, "revision": settings.revision or "newest"}  # fmt: skip
+    return fingerprint(
+        version=VERSION,
+        model=model,
+        prompt=load_prompt(settings.prompt).text,
+        quantisation=settings.quantisation,
+        compute_dtype=settings.compute_dtype,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def captioner_image_size(settings: CaptionSettings) -> int:
+    """Return the side of the square picture that the captioner of `settings` takes, without loading its
+    weights."""
+    if settings.captioner == "fake":
+        from fracray.captions.fake import IMAGE_SIZE
+
+        return IMAGE_SIZE
+    if settings.captioner == "replay":
+        from fracray.captions.replay import IMAGE_SIZE
+
+        return IMAGE_SIZE
+    from fracray.captions.gemma import load_model_config
+
+    return int(load_model_config(model_source(settings), settings.revision).vision_config.image_size)
+
+
+def open_captioner(settings: CaptionSettings) -> Captioner:
+    """Load the captioner of `settings`, ready to answer.
+
+    Raises `CaptionerError` when the model cannot be found, is no image-text model, or fails its self-test on
+    a known picture.
+    """
+    if settings.captioner == "fake":
+        from fracray.captions.fake import FakeCaptioner
+
+        return FakeCaptioner(captioner_fingerprint(settings))
+    if settings.captioner == "replay":
+        from fracray.captions.replay import open_replay
+
+        return open_replay(Path(settings.model), captioner_fingerprint(settings))
+    from fracray.captions.gemma import open_gemma
+
+    return open_gemma(settings, model_source(settings), captioner_fingerprint(settings))
+
+
+def _model_hash(folder: Path) -> str:
+    kinds = {".safetensors", ".json", ".jinja", ".model", ".bin"}
+    listing = {path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.suffix in kinds}
+    if not listing:
+        raise CaptionerError(
+            f"{folder}: holds no model; name a folder with config.json and safetensors weights"
+        )
+    return fingerprint(files=listing)

@@ -1,0 +1,2 @@
+"""The embedded captioner: MedGemma's architecture and file format at a few million parameters, and how it is
+made."""

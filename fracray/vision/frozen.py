@@ -1,0 +1,87 @@
+"""What the stages that do not learn make of each radiograph: computed once, used in every epoch and fold."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fracray.config import FinetuneSettings
+from fracray.vision.augment import augment, draw_augmentations
+from fracray.vision.backbone import Backbone, normalise
+from fracray.vision.device import exact_arithmetic, training_arithmetic
+
+DRAWS = 4
+"""Versions of a radiograph that fine-tuning cycles through: itself and three augmentations."""
+MEMORY = 1_000_000_000
+"""Bytes that stored activations may take; where they need more, they are computed again each time."""
+_BATCH = 32
+_LEARNING = {"none": 0, "fc": 0, "layer4": 1, "layer3+4": 2}
+
+
+def split(backbone: Backbone, unfrozen: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the frozen and the learning stages of `backbone` (its own modules, not copies)."""
+    learning = _LEARNING.get(unfrozen, len(backbone.stages))
+    first = len(backbone.stages) - learning
+    return backbone.stages[:first], backbone.stages[first:]
+
+
+class FrozenStages:
+    """Activations before the first learning stage, for `pixels` uint8 `[n, s, s]` and each augmentation draw.
+
+    Draw 0 is the radiograph itself, kept in float32; the others are augmented, kept in bfloat16, and the same
+    whichever rows are asked for. `draws` is how many there are: one without augmentation; at most `DRAWS`
+    where activations are stored, fewer when `memory` bytes do not hold them; one per epoch where nothing is
+    frozen, so that nothing is worth storing.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pixels: NDArray[np.uint8],
+        settings: FinetuneSettings,
+        seed: int,
+        device: torch.device,
+        memory: int = MEMORY,
+    ) -> None:
+        self._stages = split(backbone, settings.unfrozen)[0].to(device).eval()
+        self._pixels = torch.tensor(pixels)
+        self._strength = settings.augmentation
+        self._seed = seed
+        self.device = device
+        self._stores: dict[int, Tensor] = {}
+        self._known: dict[int, NDArray[np.bool_]] = {}
+        self._shape = tuple(self._compute(np.zeros(1, np.intp), 0).shape[1:])
+        frozen = len(self._stages) > 0
+        wanted = 1 if self._strength == 0 else min(DRAWS, settings.epochs) if frozen else settings.epochs
+        plain_bytes = 4 * len(pixels) * int(np.prod(self._shape))
+        affordable = 1 + 2 * (memory - plain_bytes) // plain_bytes
+        self._stored = frozen and affordable >= min(wanted, 2)
+        self.draws = min(wanted, affordable) if self._stored else wanted
+
+    def activations(self, rows: NDArray[np.intp], draw: int) -> Tensor:
+        """Return the activations float32 `[len(rows), c, h, w]` of `rows` under augmentation `draw`."""
+        if not self._stored:
+            return self._compute(rows, draw)
+        if draw not in self._stores:
+            shape = (len(self._pixels), *self._shape)
+            dtype = torch.float32 if draw == 0 else torch.bfloat16
+            self._stores[draw] = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+            self._known[draw] = np.zeros(len(self._pixels), bool)
+        store, known = self._stores[draw], self._known[draw]
+        missing = np.unique(rows[~known[rows]])
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            store[batch] = self._compute(batch, draw).to(store.dtype).cpu()
+        known[missing] = True
+        return store[rows].to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+
+    def _compute(self, rows: NDArray[np.intp], draw: int) -> Tensor:
+        pixels = self._pixels[rows].to(self.device)
+        if draw == 0:
+            with torch.no_grad(), exact_arithmetic():
+                plain: Tensor = self._stages(normalise(pixels))
+            return plain
+        changes = draw_augmentations(len(self._pixels), self._strength, [self._seed, draw])
+        with torch.no_grad(), training_arithmetic(self.device):
+            augmented: Tensor = self._stages(normalise(augment(pixels, changes[rows])))
+        return augmented.to(torch.float32)

@@ -1,0 +1,13 @@
+"""Search fine-tuning and fusion settings on a cluster.
+
+    ray job submit --working-dir . -- python jobs/search.py manifest.parquet --store features --out search
+
+Takes the options of `fracray search`. After a crash submit the same job with --resume added.
+"""
+
+import sys
+
+from fracray.cli.app import main
+
+if __name__ == "__main__":
+    main(["search", *sys.argv[1:]])

@@ -1,0 +1,77 @@
+"""The embedded captioner through the very code path of the large ones: processor, chat template, NF4,
+generation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fracray.captions.captioner import captioner_image_size, open_captioner, prepare
+from fracray.captions.findings import parse_findings, verdict
+from fracray.captions.gemma import GemmaCaptioner
+from fracray.config import CaptionSettings
+from fracray.radiographs.phantoms import Phantom, make_phantom
+
+FIRST_SEED = 700_000
+PAIRS = 24
+
+
+@pytest.fixture(scope="module")
+def captioner() -> GemmaCaptioner:
+    opened = open_captioner(CaptionSettings())
+    assert isinstance(opened, GemmaCaptioner)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> list[Phantom]:
+    """Each person with a fracture and without it."""
+    return [
+        make_phantom(FIRST_SEED + i, fractured=fractured, long_side=480)
+        for i in range(PAIRS)
+        for fractured in (True, False)
+    ]
+
+
+@pytest.fixture(scope="module")
+def texts(captioner: GemmaCaptioner, phantoms: Sequence[Phantom]) -> list[str]:
+    answers = captioner.caption([prepare(phantom.pixels, captioner.image_size) for phantom in phantoms])
+    assert [answer.status for answer in answers].count("ok") >= 0.9 * len(answers)
+    return [answer.text or "" for answer in answers]
+
+
+def test_the_language_layers_are_in_four_bits_and_the_eyes_are_not(captioner: GemmaCaptioner) -> None:
+    assert captioner.quantised_layers > 0
+    assert captioner.image_size == captioner_image_size(CaptionSettings())
+    names = {type(module).__name__ for module in captioner._model.model.vision_tower.modules()}
+    assert "Linear" in names
+    assert "Linear4bit" not in names
+
+
+def test_findings_have_the_asked_form_and_differ(texts: list[str]) -> None:
+    parsed = [parse_findings(text) for text in texts]
+    assert sum(findings.status == "ok" for findings in parsed) >= 0.9 * len(texts)
+    assert len(set(texts)) >= len(texts) / 3
+
+
+def test_the_region_is_named(texts: list[str], phantoms: Sequence[Phantom]) -> None:
+    named = [
+        parse_findings(text).region.startswith(phantom.truth.region)
+        for text, phantom in zip(texts, phantoms, strict=True)
+    ]
+    assert np.mean(named) >= 0.4
+
+
+def test_fractured_bones_are_called_fractured_more_often(
+    texts: list[str], phantoms: Sequence[Phantom]
+) -> None:
+    called = np.array([verdict(text) == "positive" for text in texts])
+    labels = np.array([phantom.truth.label == 1 for phantom in phantoms])
+    assert (called[labels].mean() + 1 - called[~labels].mean()) / 2 >= 0.55
+
+
+def test_a_bad_picture_fails_alone(captioner: GemmaCaptioner, phantoms: Sequence[Phantom]) -> None:
+    good = prepare(phantoms[0].pixels, captioner.image_size)
+    answers = captioner.caption([good, good[:10], good])
+    assert [answer.status for answer in answers] == ["ok", "failed", "ok"]
+    assert answers[0].text == answers[2].text

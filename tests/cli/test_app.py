@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fracray import __version__
+from fracray.config import Config
+
+FRACRAY = Path(sys.executable).parent / "fracray"
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FRACRAY, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").stdout.strip() == __version__
+
+
+def test_config_prints_settings_that_config_reads_back(tmp_path: Path) -> None:
+    printed = run("config", "--set", "seed=5", "--set", "fusion.ngrams=2").stdout
+    file = tmp_path / "settings.yaml"
+    file.write_text(printed)
+    assert run("config", "--config", file).stdout == printed
+    assert Config.model_validate(yaml.safe_load(printed)).fusion.ngrams == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("config", "--set", "captions.batchsize=3"), 2, "captions.batchsize"),
+        (("config", "--config", "absent.yaml"), 2, "absent.yaml"),
+        (("manifest", "absent"), 1, "absent: no such folder or CSV"),
+        (("extract", "absent.parquet"), 1, "absent.parquet: no such file"),
+        (("predict", ".", "x.png"), 1, "no bundle here"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    arguments: tuple[str, ...], code: int, says: str, tmp_path: Path
+) -> None:
+    done = run(*arguments)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

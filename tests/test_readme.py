@@ -1,0 +1,50 @@
+"""What the README tells a newcomer is true of this version."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from fracray.bundle.card import figures_table
+from fracray.cli import app as command_line
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _commands() -> dict[str, set[str]]:
+    """Every command of the command line with the options it takes."""
+    if len(command_line.app.registered_commands) == 1:
+        command_line._add_commands()
+    group = typer.main.get_command(command_line.app)
+    return {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+
+
+@pytest.mark.parametrize(
+    "line", sorted(set(re.findall(r"^ {4}(?:\S+/)?fracray (.+?)(?:\s+#.*)?$", README, re.M)))
+)
+def test_every_command_of_the_readme_exists_with_its_options(line: str) -> None:
+    name, *arguments = shlex.split(line)
+    options = {argument for argument in arguments if argument.startswith("--")}
+    assert options <= _commands()[name]
+
+
+def test_the_readme_shows_more_than_one_command() -> None:
+    assert len(re.findall(r"^ {4}fracray ", README, re.M)) >= 7
+
+
+def test_the_figures_are_those_of_the_demo() -> None:
+    figures = json.loads((ROOT / "docs" / "demo" / "figures.json").read_text(encoding="utf-8"))
+    assert figures_table(figures) in README
+    assert "phantom" in figures["data_note"].lower()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(((?!http)[^)]+)\)", README))))
+def test_every_link_leads_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
