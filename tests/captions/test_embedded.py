@@ -59,7 +59,7 @@ def test_the_region_is_named(texts: list[str], phantoms: Sequence[Phantom]) -> N
         parse_findings(text).region.startswith(phantom.truth.region)
         for text, phantom in zip(texts, phantoms, strict=True)
     ]
-    assert np.mean(named) >= 0.4
+    assert np.mean(named) >= 0.7
 
 
 def test_fractured_bones_are_called_fractured_more_often(
@@ -67,7 +67,7 @@ def test_fractured_bones_are_called_fractured_more_often(
 ) -> None:
     called = np.array([verdict(text) == "positive" for text in texts])
     labels = np.array([phantom.truth.label == 1 for phantom in phantoms])
-    assert (called[labels].mean() + 1 - called[~labels].mean()) / 2 >= 0.55
+    assert (called[labels].mean() + 1 - called[~labels].mean()) / 2 >= 0.68
 
 
 def test_a_bad_picture_fails_alone(captioner: GemmaCaptioner, phantoms: Sequence[Phantom]) -> None:
