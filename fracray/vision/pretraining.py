@@ -28,7 +28,7 @@ from fracray.config import FinetuneSettings, Preprocessing
 from fracray.radiographs.phantoms import make_phantom
 from fracray.radiographs.phantoms.anatomy import REGIONS
 from fracray.radiographs.phantoms.lookalikes import LOOKALIKES
-from fracray.vision.alterations import altered_pairs
+from fracray.vision.alterations import alter
 from fracray.vision.augment import augment, draw_augmentations
 from fracray.vision.backbone import Backbone, normalise, pool
 from fracray.vision.device import training_arithmetic
@@ -91,13 +91,17 @@ def _draw(
 
 
 class PretextOutput(NamedTuple):
-    """Logits `[n, 8]`, `[n, 3]`, `[n, 7]`, edge strengths `[n, 8, h, w]`, and the logit of being altered
-    `[n]`."""
+    """What the heads of a `PretextNetwork` say about n pictures, all in float32.
+
+    Logits `[n, 8]`, `[n, 3]`, `[n, 7]`, edge strengths `[n, 8, h, w]`, and logits of having been altered,
+    for each place of the last feature map `[n, 1, h', w']` and for the whole picture `[n]`.
+    """
 
     regions: Tensor
     projections: Tensor
     lookalikes: Tensor
     edges: Tensor
+    altered_places: Tensor
     altered: Tensor
 
 
@@ -109,20 +113,23 @@ class PretextNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.backbone = Backbone(architecture).to(memory_format=torch.channels_last)
-            self.widths = [len(REGION_NAMES), len(PROJECTIONS), len(LOOKALIKES), 1]
+            self.widths = [len(REGION_NAMES), len(PROJECTIONS), len(LOOKALIKES)]
             self.head = nn.Linear(self.backbone.embedding_dim, sum(self.widths))
             self.edge_head = nn.LazyConv2d(EDGE_DIRECTIONS, kernel_size=1)
+            self.altered_head = nn.Linear(self.backbone.embedding_dim, 2)
             with torch.no_grad():
                 self(torch.zeros(2, 1, 64, 64))
 
     def forward(self, x: Tensor) -> PretextOutput:
-        """Return what the heads say about normalised pictures `x` `[n, 1, s, s]`, in float32."""
+        """Return what the heads say about normalised pictures `x` `[n, 1, s, s]`."""
         before_last = self.backbone.stages[:-1](x)
-        embedding = pool(self.backbone.stages[-1:](before_last))
-        scores = self.head(embedding).float().split(self.widths, dim=1)
-        regions, projections, lookalikes, altered = scores
+        feature_map = self.backbone.stages[-1:](before_last)
+        embedding = pool(feature_map)
+        regions, projections, lookalikes = self.head(embedding).float().split(self.widths, dim=1)
         edges = self.edge_head(before_last).float()
-        return PretextOutput(regions, projections, lookalikes, edges, altered.squeeze(1))
+        places = self.altered_head(feature_map.movedim(1, -1))[..., :1].movedim(-1, 1).float()
+        altered = self.altered_head(embedding)[:, 1].float()
+        return PretextOutput(regions, projections, lookalikes, edges, places, altered)
 
 
 def edge_directions(x: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -154,9 +161,8 @@ def pretrain(
     """Train `network` in place on sound `phantoms`, on the CPU, and leave it in evaluation mode.
 
     Batches are shown at the `sizes` (pixels) in turn, so that the features hold for bones of any size. With
-    `altered` three of four batches are crops, half of them altered, which the network has to tell; its
-    batch-norm statistics then stay those of whole pictures. AdamW under a one-cycle learning rate. The same
-    seed gives the same weights on one machine.
+    `altered` a part of the pictures is altered and the network has to find where. AdamW under a one-cycle
+    learning rate. The same seed gives the same weights on one machine.
     """
     network.requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
@@ -168,30 +174,31 @@ def pretrain(
     rng = np.random.default_rng(seed)
     pixels = torch.from_numpy(phantoms.pixels)
     for epoch in range(epochs):
-        network.train(not altered)
+        network.train()
         changes = draw_augmentations(count, AUGMENTATION, [seed, epoch])
-        losses: dict[str, list[float]] = {"whole": [], "altered": []}
+        total = 0.0
         for number, batch in enumerate(np.array_split(rng.permutation(count), batches)):
             x = normalise(augment(pixels[batch], changes[batch]))
-            if altered and number % 4:
-                loss = _altered_loss(network, altered_pairs(x, rng))
-            else:
-                size = sizes[number % len(sizes)]
-                x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
-                loss = _whole_loss(network, x, phantoms, batch)
+            where = None
+            if altered:
+                x, where = alter(x, rng)
+            size = sizes[number % len(sizes)]
+            x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+            with training_arithmetic(torch.device("cpu")):
+                output = network(x)
+            loss = _pretext_loss(output, x, phantoms, batch)
+            if where is not None:
+                loss = loss + _altered_loss(output, where)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
-            losses["altered" if altered and number % 4 else "whole"].append(float(loss.detach()))
-        means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in losses.items() if values)
-        logger.info("epoch %d of %d: mean loss %s", epoch + 1, epochs, means)
+            total += float(loss.detach()) * len(batch)
+        logger.info("epoch %d of %d: mean loss %.3f", epoch + 1, epochs, total / count)
     network.eval().requires_grad_(False)
 
 
-def _whole_loss(network: PretextNetwork, x: Tensor, phantoms: PhantomSet, batch: NDArray[np.intp]) -> Tensor:
-    with training_arithmetic(torch.device("cpu")):
-        output = network(x)
+def _pretext_loss(output: PretextOutput, x: Tensor, phantoms: PhantomSet, batch: NDArray[np.intp]) -> Tensor:
     wanted = edge_directions(x, (output.edges.shape[2], output.edges.shape[3]))
     return (
         functional.cross_entropy(output.regions, torch.from_numpy(phantoms.regions[batch]))
@@ -203,11 +210,14 @@ def _whole_loss(network: PretextNetwork, x: Tensor, phantoms: PhantomSet, batch:
     )
 
 
-def _altered_loss(network: PretextNetwork, pairs: Tensor) -> Tensor:
-    with training_arithmetic(torch.device("cpu")):
-        scores = network(pairs).altered
-    altered = (torch.arange(len(pairs)) < len(pairs) // 2).float()
-    return functional.binary_cross_entropy_with_logits(scores, altered)
+def _altered_loss(output: PretextOutput, where: Tensor) -> Tensor:
+    places = output.altered_places
+    # Place i of the feature map is centred on pixel i times its share of the side, so pooling is centred
+    # there too.
+    share = where.shape[2] // places.shape[2]
+    wanted = functional.max_pool2d(where, share + 1, stride=share, padding=share // 2)
+    found = functional.binary_cross_entropy_with_logits(places, wanted, pos_weight=torch.tensor(3.0))
+    return found + functional.binary_cross_entropy_with_logits(output.altered, wanted.amax(dim=(1, 2, 3)))
 
 
 def pretext_figures(
@@ -215,28 +225,28 @@ def pretext_figures(
 ) -> dict[str, float]:
     """Return how well `network` does its own tasks on `phantoms` it never saw: accuracies and AUROCs.
 
-    "altered AUROC" is that of telling altered crops from untouched ones.
+    "altered AUROC" is that of telling altered pictures from others.
     """
     outputs, altered = [], []
     rng = np.random.default_rng(seed)
     with torch.inference_mode():
         for start in range(0, len(phantoms.pixels), batch_size):
             x = normalise(phantoms.pixels[start : start + batch_size])
-            outputs.append(network(x)[:3])
-            altered.append(network(altered_pairs(x, rng)).altered.view(2, -1))
+            changed, where = alter(x, rng)
+            outputs.append((*network(x)[:3], network(changed).altered))
+            altered.append(where.amax(dim=(1, 2, 3)))
     joined = (torch.cat(part).numpy() for part in zip(*outputs, strict=True))
-    regions, projections, lookalikes = joined
+    regions, projections, lookalikes, scores = joined
     aurocs = [
         roc_auc_score(there, score)
         for there, score in zip(phantoms.lookalikes.T, lookalikes.T, strict=True)
         if len(np.unique(there)) == 2
     ]
-    scores = torch.cat(altered, dim=1).flatten().numpy()
     return {
         "region accuracy": float(np.mean(regions.argmax(1) == phantoms.regions)),
         "projection accuracy": float(np.mean(projections.argmax(1) == phantoms.projections)),
         "look-alike AUROC": float(np.mean(aurocs)),
-        "altered AUROC": float(roc_auc_score(np.arange(len(scores)) < len(scores) // 2, scores)),
+        "altered AUROC": float(roc_auc_score(torch.cat(altered).numpy(), scores)),
     }
 
 

@@ -1,35 +1,40 @@
 import numpy as np
 import torch
 
-from fracray.vision.alterations import CROP, altered_pairs
+from fracray.vision.alterations import ALTERED_SHARE, alter
 
 
 def bones(n: int) -> torch.Tensor:
     """A bright stripe with a brighter border on black, normalised."""
-    picture = torch.full((n, 1, 160, 160), -2.0)
-    picture[:, :, :, 70:95] = 1.0
-    picture[:, :, :, 70:74] = 2.0
+    picture = torch.full((n, 1, 96, 96), -2.0)
+    picture[:, :, :, 40:60] = 1.0
+    picture[:, :, :, 40:43] = 2.0
     return picture
 
 
-def test_pairs_differ_only_near_one_place_on_the_bone() -> None:
-    altered, untouched = altered_pairs(bones(40), np.random.default_rng(0)).view(2, 40, CROP, CROP)
-    changed = (altered - untouched).abs() > 0.05
-    assert changed.any(dim=(1, 2)).float().mean() > 0.9
-    assert changed.float().mean() < 0.15
-    # The untouched crop of such a picture has no contour that is not straight down.
-    assert not (untouched[:, 1:] - untouched[:, :-1]).any()
-    assert (untouched.amax(dim=(1, 2)) == 2).float().mean() > 0.9
+def test_pictures_change_where_it_says_and_nowhere_far_from_there() -> None:
+    before = bones(60)
+    after, where = alter(before, np.random.default_rng(0))
+    changed = (after - before).abs().amax(dim=1) > 0.05
+    altered = where.amax(dim=(1, 2, 3)) == 1
+    assert not changed[~altered].any()
+    assert changed[altered].any(dim=2).any(dim=1).float().mean() > 0.9
+    down, right = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    for picture in torch.nonzero(altered).flatten().tolist():
+        spot = where[picture, 0]
+        centre = [float((spot * axis).sum() / spot.sum()) for axis in (down, right)]
+        away = torch.hypot(down - centre[0], right - centre[1])
+        assert not changed[picture][away > 0.35 * 96].any()
+
+
+def test_about_the_stated_share_is_altered_mostly_on_the_bright_part() -> None:
+    _, where = alter(bones(400), np.random.default_rng(1))
+    assert abs(float(where.amax(dim=(1, 2, 3)).mean()) - ALTERED_SHARE) < 0.08
+    columns = where[:, 0].sum(dim=(0, 1))
+    assert columns[30:70].sum() > 0.8 * columns.sum()
 
 
 def test_the_same_generator_state_alters_alike() -> None:
-    first, second = (altered_pairs(bones(5), np.random.default_rng(3)) for _ in range(2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, altered_pairs(bones(5), np.random.default_rng(4)))
-
-
-def test_crops_stay_inside_and_a_blank_picture_is_no_error() -> None:
-    corner = torch.full((6, 1, 64, 80), 0.0)
-    corner[:, :, :4, :4] = 1.0
-    assert altered_pairs(corner[:, :, :, :64], np.random.default_rng(0)).shape == (12, 1, CROP, CROP)
-    assert torch.isfinite(altered_pairs(torch.zeros(2, 1, 96, 96), np.random.default_rng(0))).all()
+    first, second = (alter(bones(5), np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])

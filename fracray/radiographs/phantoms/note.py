@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-PHANTOM_NOTE = "Phantoms, synthetic radiographs: figures from them show that the machinery works and say nothing about patients."
+PHANTOM_NOTE = (
+    "Phantoms, synthetic radiographs: figures from them show that the machinery works and say nothing about "
+    "patients."
+)
 
 
 def are_phantoms(uris: Iterable[str]) -> bool:
