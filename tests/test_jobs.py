@@ -1,11 +1,14 @@
 """The jobs as a cluster runs them: submitted to a head, judged by their exit codes."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +26,15 @@ SCRIPTS = Path(sys.executable).parent
 pytestmark = pytest.mark.ray
 
 
+TOKEN = secrets.token_hex(32)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of head and client, who share a token: `ray start` refuses jobs without one."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return others | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -30,22 +42,24 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def head() -> Iterator[str]:
     """Address of the job server of a Ray head of its own."""
+    # Below pytest's own folders the paths of Ray's sockets would be too long.
+    session = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     address = f"http://127.0.0.1:{_free_port()}"
     command = [
         SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2",
         f"--port={_free_port()}", f"--dashboard-port={address.rpartition(':')[2]}",
-        "--include-dashboard=true", f"--temp-dir={tmp_path_factory.mktemp('ray')}",
+        "--include-dashboard=true", f"--temp-dir={session.name}",
     ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, env=_environment())
     try:
         _wait_until_open(f"{address}/api/version", process)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+        session.cleanup()
 
 
 def _wait_until_open(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -54,6 +68,8 @@ def _wait_until_open(url: str, process: subprocess.Popen[bytes]) -> None:
         try:
             urllib.request.urlopen(url, timeout=2).close()
             return
+        except urllib.error.HTTPError:
+            return  # It answers; that it asks for the token is the client's business.
         except OSError:
             time.sleep(0.5)
     pytest.fail("the head's job server did not open within a minute")
@@ -72,7 +88,13 @@ def _submit(address: str, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         sys.executable,
     ]
     return subprocess.run(
-        [*command, *entrypoint], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [*command, *entrypoint],
+        cwd=ROOT,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
