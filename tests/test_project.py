@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 def test_cluster_file_passes_rays_own_schema() -> None:
     cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
     validate_config(fillout_defaults({**cluster, "cluster_synced_files": []}))
+    assert cluster["available_node_types"]["gpu_worker"]["max_workers"] <= cluster["max_workers"]
 
 
 def test_cluster_file_with_a_misspelt_key_would_not_pass() -> None:

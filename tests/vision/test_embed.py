@@ -29,4 +29,6 @@ def test_a_device_that_is_not_there_is_named(backbone: Backbone, device: str) ->
 def test_a_read_only_batch_as_ray_hands_it_out_is_fine(backbone: Backbone) -> None:
     pixels = np.zeros((2, 64, 64), np.uint8)
     pixels.flags.writeable = False
-    embed(backbone, pixels, batch_size=2)
+    np.testing.assert_array_equal(
+        embed(backbone, pixels, batch_size=2), embed(backbone, pixels.copy(), batch_size=2)
+    )
