@@ -65,5 +65,5 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(bundle_folder: Path) -> Iterator[Service]:
     """Return a real Ray Serve with the small bundle, started once for all tests."""
-    with serve_bundle(bundle_folder, ServingSettings(port=PORT, max_batch=2, max_queued=2)) as running:
+    with serve_bundle(bundle_folder, ServingSettings(port=PORT, max_batch=2, max_queued=8)) as running:
         yield running

@@ -5,6 +5,7 @@ import io
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -64,14 +65,17 @@ def test_the_served_answer_is_the_one_of_the_scoring_path(service: Service, bund
 
 @pytest.mark.ray
 def test_requests_in_one_batch_get_their_own_answers(service: Service) -> None:
-    def ask(seed: int) -> httpx.Response:
+    def ask(seed: int) -> dict[str, Any]:
         files = {"file": png(seed)}
         url = f"{service.url}/v1/predict?overlay={'true' if seed % 2 else 'false'}"
-        return httpx.post(url, files=files, timeout=120)
+        reply = httpx.post(url, files=files, timeout=120)
+        assert reply.status_code == 200, reply.text
+        body: dict[str, Any] = reply.json()
+        return body
 
-    alone = [ask(seed).json() for seed in range(4)]
+    alone = [ask(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        together = [reply.json() for reply in threads.map(ask, range(4))]
+        together = list(threads.map(ask, range(4)))
     for one, other in zip(alone, together, strict=True):
         assert other["probability"] == pytest.approx(one["probability"], abs=1e-4)
         assert other["caption"] == one["caption"]
