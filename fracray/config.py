@@ -38,9 +38,14 @@ class CaptionSettings(Settings):
     )
     revision: str | None = Field(None, description="revision of a model id; empty: the newest")
     prompt: str = Field("findings", description="name of a prompt that ships, or path of a .txt file")
-    quantisation: Literal["nf4", "none"] = Field("nf4", description="4-bit weights or none")
+    quantisation: Literal["nf4", "int8", "none"] = Field(
+        "nf4", description="weights of the language model in 4 bits, in 8 bits, or as they are"
+    )
     compute_dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+        "auto", description="auto: bfloat16 on a GPU that has it, else float32"
+    )
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto", description="implementation of attention; auto: the model library's choice"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     batch_size: int = Field(16, gt=0, description="radiographs per generation")

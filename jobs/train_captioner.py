@@ -1,6 +1,6 @@
 """Make the embedded captioner again: `python jobs/train_captioner.py --target fracray/assets/captioner`.
 
-On two idle cores it takes about an hour. A rerun goes on from the last finished step in the work folder.
+On two idle cores it takes about 85 minutes. A rerun goes on from the last finished stage in the work folder.
 """
 
 import argparse
@@ -15,16 +15,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", type=Path, required=True, help="folder for the finished captioner")
     parser.add_argument(
-        "--work", type=Path, default=Path("captioner-training"), help="folder for phantoms and steps"
+        "--work", type=Path, default=Path("captioner-training"), help="folder for phantoms and stages"
     )
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--pairs", type=int, default=Plan.pairs, help="pairs of phantoms")
-    parser.add_argument("--minutes", type=float, nargs=3, default=[Plan.crops, Plan.pictures, Plan.words])
+    parser.add_argument("--pairs", type=int, nargs=2, default=[Plan.vision_pairs, Plan.words_pairs])
+    parser.add_argument(
+        "--steps", type=int, nargs=3, default=[Plan.crop_steps, Plan.picture_steps, Plan.word_steps]
+    )
     parser.add_argument("--processes", type=int, default=Plan.processes)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    crops, pictures, words = arguments.minutes
-    plan = Plan(arguments.seed, arguments.pairs, crops, pictures, words, processes=arguments.processes)
+    plan = Plan(arguments.seed, *arguments.pairs, *arguments.steps, processes=arguments.processes)
     make_captioner(arguments.work, arguments.target, plan)
 
 

@@ -1,7 +1,7 @@
 """The one protocol behind which every captioner stands, its input, and its identity."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,7 +14,7 @@ from fracray.config import CaptionSettings
 from fracray.errors import CaptionerError
 from fracray.fingerprint import file_hash, fingerprint
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the code changes what the same model answers to the same picture."""
 
 CAPTION_STATUS = ("ok", "truncated", "repetitive", "empty", "failed")
@@ -25,7 +25,9 @@ Status = Literal["ok", "truncated", "repetitive", "empty", "failed"]
 class Caption:
     """One answer: `text` as written (None: none), `status`, why it is not ok, tokens written, seconds taken.
 
-    `seconds` is the time of the whole batch divided by its radiographs.
+    `seconds` is the time of the whole batch divided by its radiographs. `image_vector` float32 [d] is the
+    mean of the image tokens that the language model was shown, a by-product of the same pass; None where
+    there is no image tower.
     """
 
     text: str | None
@@ -33,6 +35,31 @@ class Caption:
     reason: str | None = None
     tokens: int | None = None
     seconds: float | None = None
+    image_vector: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """How a captioner did on a known picture before its first radiograph.
+
+    `memory_bytes`: allocated on the GPU, or resident in the process on a CPU.
+    """
+
+    text: str
+    status: Status
+    tokens: int
+    seconds: float
+    quantised_layers: int
+    memory_bytes: int
+    device: str
+
+    def sentence(self) -> str:
+        """Return the figures in one line."""
+        rate = self.tokens / self.seconds if self.seconds else 0.0
+        return (
+            f"{self.status}, {self.tokens} tokens in {self.seconds:.2f} s ({rate:.0f} per second), "
+            f"{self.quantised_layers} quantised layers, {self.memory_bytes / 1e9:.1f} GB on {self.device}"
+        )
 
 
 class Captioner(Protocol):
@@ -45,6 +72,10 @@ class Captioner(Protocol):
     @property
     def image_size(self) -> int:
         """Side of the square picture that `caption` takes, pixels."""
+
+    @property
+    def self_test(self) -> SelfTest | None:
+        """What the captioner answered to a known picture; None where there is no model to test."""
 
     def caption(self, pixels: Sequence[np.ndarray], image_ids: Sequence[str] | None = None) -> list[Caption]:
         """Answer each picture (uint8 [s, s] from `prepare`), in order; one bad picture fails alone.
@@ -115,7 +146,7 @@ def captioner_image_size(settings: CaptionSettings) -> int:
         from fracray.captions.replay import IMAGE_SIZE
 
         return IMAGE_SIZE
-    from fracray.captions.gemma import load_model_config
+    from fracray.captions.loading import load_model_config
 
     return int(load_model_config(model_source(settings), settings.revision).vision_config.image_size)
 

@@ -15,6 +15,7 @@ class FakeCaptioner:
     nothing."""
 
     image_size = IMAGE_SIZE
+    self_test = None
 
     def __init__(self, fingerprint: str) -> None:
         self.fingerprint = fingerprint

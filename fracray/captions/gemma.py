@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
-from fracray.captions.captioner import Caption, prepare
+from fracray.captions.captioner import Caption, SelfTest, prepare
+from fracray.captions.loading import load_model
 from fracray.captions.prompt import Prompt, chat_message, load_prompt
 from fracray.captions.repetition import is_repetitive
 from fracray.config import CaptionSettings
@@ -19,16 +20,16 @@ from fracray.radiographs.phantoms import make_phantom
 
 log = logging.getLogger(__name__)
 
-NOT_QUANTISED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
-"""Full names: transformers 5 matches them from the root, and says nothing about a name that matches no
-layer."""
-
 SELF_TEST_SEED = 999_983
 SELF_TEST_LONG_SIDE = 448
+OUT_OF_MEMORY = "out of memory"
 
 
 class GemmaCaptioner:
-    """Answers with a loaded model; `quantised_layers` counts its 4-bit layers (0: none asked for)."""
+    """Answers with a loaded model; `quantised_layers` counts its 4-bit or 8-bit layers (0: none asked for).
+
+    `batch_size` starts as set and is halved whenever memory runs out.
+    """
 
     def __init__(
         self, model: Any, processor: Any, settings: CaptionSettings, fingerprint: str, quantised_layers: int
@@ -36,41 +37,62 @@ class GemmaCaptioner:
         self.fingerprint = fingerprint
         self.image_size = int(model.config.vision_config.image_size)
         self.quantised_layers = quantised_layers
+        self.batch_size = settings.batch_size
         self._model = model
         self._processor = processor
         self._prompt: Prompt = load_prompt(settings.prompt)
-        self._batch_size = settings.batch_size
         self._max_new_tokens = settings.max_new_tokens
         self._ends = _end_tokens(model, processor.tokenizer)
+        self.self_test = self._test_itself()
 
     def caption(self, pixels: Sequence[np.ndarray], image_ids: Sequence[str] | None = None) -> list[Caption]:
         """Answer each picture (uint8 [s, s] from `prepare`) in batches of `batch_size`; a bad one fails
         alone."""
-        answers: list[Caption] = []
-        for first in range(0, len(pixels), self._batch_size):
-            answers += self._caption_batch(pixels[first : first + self._batch_size])
-        return answers
-
-    def _caption_batch(self, pixels: Sequence[np.ndarray]) -> list[Caption]:
         problems = [_problem(picture, self.image_size) for picture in pixels]
         sound = [picture for picture, problem in zip(pixels, problems, strict=True) if problem is None]
-        answers = iter(self._answer(sound) if sound else [])
+        answers = iter(self._in_batches(sound))
         return [
             next(answers) if problem is None else Caption(None, "failed", problem) for problem in problems
         ]
 
-    def _answer(self, pixels: Sequence[np.ndarray]) -> list[Caption]:
-        """Answer a batch; when the model breaks on it, one picture at a time to find out which."""
-        started = time.perf_counter()
+    def _in_batches(self, pixels: Sequence[np.ndarray]) -> list[Caption]:
+        answers: list[Caption] = []
+        while len(answers) < len(pixels):
+            batch = pixels[len(answers) : len(answers) + self.batch_size]
+            try:
+                answers += self._answer(batch)
+                continue
+            except RuntimeError as error:
+                reason = OUT_OF_MEMORY if _out_of_memory(error) else str(error).splitlines()[0]
+            # Only here, past the error's traceback, is the batch's memory free again.
+            answers += self._after_failure(batch, reason)
+        return answers
+
+    def _after_failure(self, batch: Sequence[np.ndarray], reason: str) -> list[Caption]:
+        """Go on after a batch that failed: with smaller batches from now on when memory ran out, with one
+        picture at a time otherwise, to find out which of them is at fault."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            return [Caption(None, "failed", f"generation failed: {reason}")]
+        if reason == OUT_OF_MEMORY:
+            self.batch_size = len(batch) // 2
+            log.warning("out of memory: batches of %d from now on", self.batch_size)
+            return []
+        log.warning("a batch of %d failed, trying its pictures one by one: %s", len(batch), reason)
+        return [answer for picture in batch for answer in self._alone(picture)]
+
+    def _alone(self, picture: np.ndarray) -> list[Caption]:
         try:
-            rows = self._generate(pixels)
-        except RuntimeError as error:  # includes torch.OutOfMemoryError
-            if len(pixels) == 1:
-                return [Caption(None, "failed", f"generation failed: {str(error).splitlines()[0]}")]
-            log.warning("a batch of %d failed, trying its pictures one by one: %s", len(pixels), error)
-            return [answer for picture in pixels for answer in self._answer([picture])]
+            return self._answer([picture])
+        except RuntimeError as error:
+            return [Caption(None, "failed", f"generation failed: {str(error).splitlines()[0]}")]
+
+    def _answer(self, pixels: Sequence[np.ndarray]) -> list[Caption]:
+        started = time.perf_counter()
+        rows, vectors = self._generate(pixels)
         seconds = (time.perf_counter() - started) / len(pixels)
-        return [self._judge(row, seconds) for row in rows]
+        return [self._judge(row, vector, seconds) for row, vector in zip(rows, vectors, strict=True)]
 
     def inputs(self, pixels: Sequence[np.ndarray]) -> Any:
         """Return the model's input for pictures: chat template, image tokens, left padding, on the model's
@@ -90,29 +112,43 @@ class GemmaCaptioner:
         return inputs
 
     @torch.inference_mode()
-    def _generate(self, pixels: Sequence[np.ndarray]) -> list[list[int]]:
+    def _generate(self, pixels: Sequence[np.ndarray]) -> tuple[list[list[int]], np.ndarray]:
+        """Return the tokens written about each picture, and the mean of its image tokens [n, d]."""
         inputs = self.inputs(pixels)
-        output = self._model.generate(
-            **inputs, do_sample=False, max_new_tokens=self._max_new_tokens, eos_token_id=sorted(self._ends)
+        means: list[torch.Tensor] = []
+        hook = self._model.model.multi_modal_projector.register_forward_hook(
+            lambda _module, _inputs, tokens: means.append(tokens.float().mean(dim=1).cpu())
         )
+        try:
+            output = self._model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=self._max_new_tokens,
+                eos_token_id=sorted(self._ends),
+            )
+        finally:
+            hook.remove()
         rows: list[list[int]] = output[:, inputs["input_ids"].shape[1] :].tolist()
-        return rows
+        return rows, torch.cat(means).numpy()
 
-    def _judge(self, row: list[int], seconds: float) -> Caption:
+    def _judge(self, row: list[int], vector: np.ndarray, seconds: float) -> Caption:
+        if not np.isfinite(vector).all():
+            return Caption(None, "failed", "the model's numbers are not finite", None, seconds)
         end = next((i for i, token in enumerate(row) if token in self._ends), None)
         written = row[:end]
         text = self._processor.tokenizer.decode(written, skip_special_tokens=True).strip()
         tokens = len(written)
         if not text:
-            return Caption(None, "empty", "the model wrote nothing", tokens, seconds)
+            return Caption(None, "empty", "the model wrote nothing", tokens, seconds, vector)
         if is_repetitive(text):
-            return Caption(text, "repetitive", "the model repeats itself", tokens, seconds)
+            return Caption(text, "repetitive", "the model repeats itself", tokens, seconds, vector)
         if end is None:
-            return Caption(text, "truncated", f"no end within {self._max_new_tokens} tokens", tokens, seconds)
-        return Caption(text, "ok", None, tokens, seconds)
+            reason = f"no end within {self._max_new_tokens} tokens"
+            return Caption(text, "truncated", reason, tokens, seconds, vector)
+        return Caption(text, "ok", None, tokens, seconds, vector)
 
     @torch.inference_mode()
-    def self_test(self) -> None:
+    def _test_itself(self) -> SelfTest:
         """Caption a known phantom; raises `CaptionerError` on numbers that are not finite or an unusable
         answer."""
         picture = prepare(make_phantom(SELF_TEST_SEED, long_side=SELF_TEST_LONG_SIDE).pixels, self.image_size)
@@ -120,87 +156,39 @@ class GemmaCaptioner:
         advice = "try captions.compute_dtype=bfloat16 or captions.quantisation=none"
         if not bool(torch.isfinite(logits).all()):
             raise CaptionerError(f"self-test: the captioner's numbers are not finite; {advice}")
-        answer = self._answer([picture])[0]
-        if answer.status in ("empty", "repetitive", "failed"):
+        answer = self.caption([picture])[0]
+        if answer.text is None or answer.status in ("empty", "repetitive", "failed"):
             raise CaptionerError(
                 f"self-test: the captioner's answer to a known picture is {answer.status}; {advice}"
             )
-        log.info("self-test: %s answer of %s tokens", answer.status, answer.tokens)
+        test = SelfTest(
+            text=answer.text,
+            status=answer.status,
+            tokens=answer.tokens or 0,
+            seconds=answer.seconds or 0.0,
+            quantised_layers=self.quantised_layers,
+            memory_bytes=_memory_bytes(self._model.device),
+            device=str(self._model.device),
+        )
+        log.info("self-test: %s", test.sentence())
+        return test
 
 
 def open_gemma(settings: CaptionSettings, source: Path | str, fingerprint: str) -> GemmaCaptioner:
     """Load model and processor from a folder or a model id, quantise, and run the self-test."""
-    config = load_model_config(source, settings.revision)
-    device = _device(settings.device)
-    dtype = _compute_dtype(settings.compute_dtype, device)
-    quantisation = None
-    if settings.quantisation == "nf4":
-        quantisation = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=NOT_QUANTISED,
-        )
-    try:
-        processor = AutoProcessor.from_pretrained(source, revision=settings.revision)
-        model = AutoModelForImageTextToText.from_pretrained(
-            source,
-            revision=settings.revision,
-            config=config,
-            dtype=dtype,
-            device_map={"": device},
-            quantization_config=quantisation,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise _load_error(source, error) from error
-    converted = _quantised_layers(model)
-    if quantisation is not None:
-        log.info("%d linear layers in 4 bits, vision tower as it was", converted)
-        if converted == 0:
-            raise CaptionerError(
-                f"{source}: no layer was converted to 4 bits; set captions.quantisation=none"
-            )
-    model.eval()
-    captioner = GemmaCaptioner(model, processor, settings, fingerprint, converted)
-    captioner.self_test()
-    return captioner
+    model, processor, quantised_layers = load_model(settings, source)
+    return GemmaCaptioner(model, processor, settings, fingerprint, quantised_layers)
 
 
-def load_model_config(source: Path | str, revision: str | None) -> Any:
-    """Return the model's configuration; raises `CaptionerError` unless it is an image-text model."""
-    try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise _load_error(source, error) from error
-    if getattr(config, "vision_config", None) is None or getattr(config, "text_config", None) is None:
-        raise CaptionerError(
-            f"{source}: a {config.model_type} model takes no pictures; "
-            "name an image-text model of the Gemma 3 family"
-        )
-    return config
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _load_error(source: Path | str, error: Exception) -> CaptionerError:
-    """Say why a model did not load and what to do next."""
-    text = str(error)
-    first = text.splitlines()[0] if text else type(error).__name__
-    if isinstance(source, Path):
-        return CaptionerError(
-            f"{source}: holds no image-text model that loads ({first}); name another folder"
-        )
-    if "gated" in text.lower() or "401" in text or "403" in text:
-        return CaptionerError(f"{source} is gated: accept its licence on its page, then run `hf auth login`")
-    if "not a valid model identifier" in text or "404" in text:
-        return CaptionerError(
-            f"{source}: no such model or folder; check captions.model, or run `hf auth login`"
-        )
-    if isinstance(error, OSError):
-        return CaptionerError(
-            f"{source}: not on this machine and the model hub is out of reach; copy the model's folder here "
-            "and set captions.model to it, or use captions.model=embedded"
-        )
-    return CaptionerError(f"{source}: does not load as an image-text model ({first}); choose another model")
+def _memory_bytes(device: torch.device) -> int:
+    """Memory that the model takes: allocated on its GPU, or resident in this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
 
 
 def _problem(picture: np.ndarray, size: int) -> str | None:
@@ -216,19 +204,3 @@ def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     if "<end_of_turn>" in tokenizer.get_vocab():
         found.add(tokenizer.convert_tokens_to_ids("<end_of_turn>"))
     return found
-
-
-def _quantised_layers(model: Any) -> int:
-    return sum(type(module).__name__ == "Linear4bit" for module in model.modules())
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
-def _compute_dtype(name: str, device: str) -> torch.dtype:
-    if name == "auto":
-        return torch.float32 if device == "cpu" else torch.bfloat16
-    return torch.bfloat16 if name == "bfloat16" else torch.float32

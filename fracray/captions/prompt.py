@@ -10,6 +10,9 @@ from PIL import Image
 
 from fracray.errors import CaptionerError
 
+PROMPTS = ("findings", "findings_without_impression", "paper", "paper_without_impression")
+"""Prompts that ship."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -18,9 +21,14 @@ class Prompt:
     name: str
     text: str
 
+    @property
+    def asks_for_impression(self) -> bool:
+        """Whether an answer without an impression is incomplete."""
+        return "impression" in self.text.lower()
+
 
 def load_prompt(name: str) -> Prompt:
-    """Return a prompt that ships (`findings`, `paper`) or the text of a `.txt` file.
+    """Return a prompt that ships (one of `PROMPTS`) or the text of a `.txt` file.
 
     Raises `CaptionerError` when there is no such prompt or it is empty.
     """
@@ -29,9 +37,8 @@ def load_prompt(name: str) -> Prompt:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
         raise CaptionerError(
-            f"prompt '{name}' cannot be read; choose one of {names}, or a .txt file"
+            f"prompt '{name}' cannot be read; choose one of {', '.join(PROMPTS)}, or a .txt file"
         ) from None
     if not text:
         raise CaptionerError(f"prompt '{name}' is empty; write the question into it")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    AutoModel,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Gemma3ImageProcessor,
@@ -26,7 +27,7 @@ VISION_LAYERS = 6
 TEXT_WIDTH = 192
 TEXT_LAYERS = 3
 IMAGE_TOKENS = 100
-VOCABULARY = 512
+VOCABULARY = 640
 
 SPECIAL_TOKENS = (
     "<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>",
@@ -58,20 +59,17 @@ def build_processor(texts: Sequence[str]) -> Gemma3Processor:
     return Gemma3Processor(images, tokenizer, chat_template=CHAT_TEMPLATE, image_seq_length=IMAGE_TOKENS)
 
 
+def build_tower(seed: int) -> Any:
+    """Return a fresh vision tower alone, with the attention that trains fastest on few tokens."""
+    torch.manual_seed(seed)
+    return AutoModel.from_config(_vision_config(), attn_implementation="eager")
+
+
 def build_model(processor: Gemma3Processor, seed: int) -> Gemma3ForConditionalGeneration:
     """Return a fresh model; every linear layer of its language part has a multiple of 64 outputs, as NF4 on
     a CPU wants."""
     tokenizer = processor.tokenizer
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    vision = SiglipVisionConfig(
-        hidden_size=VISION_WIDTH,
-        intermediate_size=4 * VISION_WIDTH,
-        num_hidden_layers=VISION_LAYERS,
-        num_attention_heads=VISION_HEADS,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH,
-        vision_use_head=False,
-    )
     text = Gemma3TextConfig(
         vocab_size=VOCABULARY,
         hidden_size=TEXT_WIDTH,
@@ -90,7 +88,7 @@ def build_model(processor: Gemma3Processor, seed: int) -> Gemma3ForConditionalGe
     )
     config = Gemma3Config(
         text_config=text,
-        vision_config=vision,
+        vision_config=_vision_config(),
         mm_tokens_per_image=IMAGE_TOKENS,
         boi_token_index=ids["<start_of_image>"],
         eoi_token_index=ids["<end_of_image>"],
@@ -111,6 +109,18 @@ def build_model(processor: Gemma3Processor, seed: int) -> Gemma3ForConditionalGe
         do_sample=False,
     )
     return model
+
+
+def _vision_config() -> SiglipVisionConfig:
+    return SiglipVisionConfig(
+        hidden_size=VISION_WIDTH,
+        intermediate_size=4 * VISION_WIDTH,
+        num_hidden_layers=VISION_LAYERS,
+        num_attention_heads=VISION_HEADS,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        vision_use_head=False,
+    )
 
 
 def _train_tokenizer(texts: Sequence[str]) -> Any:

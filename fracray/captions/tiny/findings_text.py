@@ -20,52 +20,76 @@ _LINES = {
 """Words for each kind of fracture that phantoms know."""
 
 
-def write_findings(truth: PhantomTruth, seed: int) -> str:
-    """Return seven labelled lines about a phantom; `seed` picks among wordings of the same meaning.
+_SEEN = {
+    "upper arm": "humerus",
+    "forearm": "radius, ulna",
+    "wrist": "radius, ulna, carpals",
+    "hand": "metacarpals, phalanges",
+    "thigh": "femur",
+    "lower leg": "tibia, fibula",
+    "ankle": "tibia, fibula, talus",
+    "foot": "metatarsals, phalanges",
+}
+"""Bones that a region shows."""
+
+_LOOKALIKES = {
+    "nutrient canal": "lines",
+    "collimator edge": "lines",
+    "healed fracture": "cortex",
+    "accessory ossicle": "bones",
+    "growth plate": "joints",
+    "skin fold": "soft tissue",
+    "cast": "devices",
+}
+"""The line in which each feature that resembles a fracture is mentioned."""
+
+
+def write_findings(truth: PhantomTruth, seed: int, *, impression: bool = True) -> str:
+    """Return the labelled lines about a phantom; `seed` picks among wordings of the same meaning.
 
     Whether there is a fracture is decided by one word, the same in every wording, ahead of which bone it is:
     the probability of "broken" is then not spread over many bones when the most probable word is written.
     """
-    rng = np.random.default_rng(seed)
-    return "\n".join(
-        [
-            f"Region: {truth.region}, {truth.projection} view.",
-            f"Bones: {_bones(truth)}.",
-            f"Lines: {_lines(truth)}.",
-            f"Alignment: {_alignment(truth)}.",
-            f"Soft tissue: {'swollen' if truth.soft_tissue_swelling else 'normal'}.",
-            f"Other: {_other(truth)}.",
-            f"Impression: {_impression(truth, rng)}.",
-        ]
+    lines = [
+        f"Region: {truth.region}, {truth.projection} view.",
+        f"Bones: {_listed(truth, 'bones', _SEEN[truth.region])}.",
+        f"Cortex: {_cortex(truth)}.",
+        f"Lines: {_listed(truth, 'lines', _LINES[truth.kind] if truth.kind else '')}.",
+        f"Displacement: {_present((truth.displacement_mm or 0.0) >= DISPLACED_MM)}.",
+        f"Angulation: {_present((truth.angulation_deg or 0.0) >= ANGULATED_DEG)}.",
+        f"Joints: {_listed(truth, 'joints', 'aligned')}.",
+        f"Soft tissue: {_listed(truth, 'soft tissue', 'swollen' if truth.soft_tissue_swelling else '')}.",
+        f"Devices: {_listed(truth, 'devices', _devices(truth))}.",
+    ]
+    if impression:
+        lines.append(f"Impression: {_impression(truth, np.random.default_rng(seed))}.")
+    return "\n".join(lines)
+
+
+def _has(truth: PhantomTruth, line: str) -> bool:
+    return any(_LOOKALIKES[name] == line for name in truth.lookalikes)
+
+
+def _listed(truth: PhantomTruth, line: str, first: str) -> str:
+    words = [first] if first else []
+    words += [name for name in truth.lookalikes if _LOOKALIKES[name] == line]
+    return ", ".join(words) or "none"
+
+
+def _cortex(truth: PhantomTruth) -> str:
+    if truth.label:
+        return f"broken, {truth.bone}, {truth.place}"
+    return "smooth" + (", old callus" if _has(truth, "cortex") else "")
+
+
+def _present(present: bool) -> str:
+    return "yes" if present else "none"
+
+
+def _devices(truth: PhantomTruth) -> str:
+    return ", ".join(
+        name for name, seen in (("metal implant", truth.hardware), ("marker", truth.side is not None)) if seen
     )
-
-
-def _bones(truth: PhantomTruth) -> str:
-    if truth.label == 0:
-        return "smooth cortex"
-    return f"broken cortex, {truth.bone}, {truth.place}"
-
-
-def _lines(truth: PhantomTruth) -> str:
-    return _LINES[truth.kind] if truth.kind else "none"
-
-
-def _alignment(truth: PhantomTruth) -> str:
-    words = []
-    if (truth.displacement_mm or 0.0) >= DISPLACED_MM:
-        words.append("displaced")
-    if (truth.angulation_deg or 0.0) >= ANGULATED_DEG:
-        words.append("angulated")
-    return ", ".join(words) or "normal"
-
-
-def _other(truth: PhantomTruth) -> str:
-    seen = [*truth.lookalikes]
-    if truth.hardware:
-        seen.append("metal implant")
-    if truth.side is not None:
-        seen.append("marker")
-    return ", ".join(seen) or "none"
 
 
 def _impression(truth: PhantomTruth, rng: np.random.Generator) -> str:

@@ -6,6 +6,7 @@ waits for the thread that was interrupted.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 WARM_UP = 0.04
-"""Share of the time in which the learning rate rises."""
+"""Share of the steps in which the learning rate rises."""
 
 
 def run_parallel(function: Callable[..., None], meeting: Path, processes: int, *arguments: Any) -> None:
@@ -40,40 +41,40 @@ def _joined(
 
 def steps(
     parameters: list[nn.Parameter],
-    minutes: float,
+    count: int,
     rate: float,
     log: Callable[[str], None],
     embeddings: Collection[nn.Parameter] = (),
 ) -> Iterator[tuple[float, Callable[[Tensor], None]]]:
-    """Yield the share of time used and a function that takes one step on a loss; warm-up, then cosine.
+    """Yield `count` times the share of steps taken and a function that takes one step on a loss.
 
-    Inside `run_parallel` the processes share gradients and clock, so that all take the same number of steps.
+    The learning rate warms up to `rate`, then falls along a cosine. Inside `run_parallel` the processes share
+    their gradients, so every process must ask for the same count.
     """
     optimisers = _optimisers(parameters, {id(parameter) for parameter in embeddings})
-    started = reported = time.monotonic()
-    clock, count, losses = [0.0], 0, [0.0]
+    reported = time.monotonic()
+    losses: deque[float] = deque([0.0], maxlen=100)
 
     def step(loss: Tensor) -> None:
         for parameter in parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        clock[0] = _averaged(parameters, (time.monotonic() - started) / (60 * minutes))
+        _average(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimiser in optimisers:
             optimiser.step()
         losses.append(float(loss.detach()))
 
-    while clock[0] < 1:
+    for taken in range(count):
+        progress = taken / count
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-            group["lr"] = (
-                rate * min(1.0, 0.02 + clock[0] / WARM_UP) * (0.01 + 0.5 * (1 + math.cos(math.pi * clock[0])))
-            )
-        yield clock[0], step
-        count += 1
+            warm, cosine = min(1.0, 0.02 + progress / WARM_UP), 0.5 * (1 + math.cos(math.pi * progress))
+            group["lr"] = rate * warm * (0.01 + cosine)
+        yield progress, step
         if time.monotonic() - reported > 30:
-            log(f"{100 * clock[0]:3.0f} %, step {count}, loss {np.mean(losses[-100:]):.3f}")
+            log(f"step {taken + 1} of {count}, loss {np.mean(losses):.3f}")
             reported = time.monotonic()
-    log(f"{count} steps, loss {np.mean(losses[-100:]):.3f}")
+    log(f"{count} steps, loss {np.mean(losses):.3f}")
 
 
 def _optimisers(parameters: list[nn.Parameter], embeddings: set[int]) -> list[torch.optim.Optimizer]:
@@ -87,16 +88,15 @@ def _optimisers(parameters: list[nn.Parameter], embeddings: set[int]) -> list[to
     ]
 
 
-def _averaged(parameters: list[nn.Parameter], clock: float) -> float:
-    """Average all gradients, and the clock, over the processes."""
+def _average(parameters: list[nn.Parameter]) -> None:
+    """Average all gradients over the processes."""
     if not dist.is_initialized():
-        return clock
+        return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    everything = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([clock])])
+    everything = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(everything)
     everything /= dist.get_world_size()
     first = 0
     for gradient in gradients:
         gradient.copy_(everything[first : first + gradient.numel()].view_as(gradient))
         first += gradient.numel()
-    return float(everything[-1])

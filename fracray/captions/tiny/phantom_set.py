@@ -19,6 +19,7 @@ from fracray.radiographs.phantoms import PhantomTruth, make_phantom
 log = logging.getLogger(__name__)
 
 FIRST_TRAINING_SEED = 1_000_000
+FIRST_WORDS_SEED = 1_500_000
 FIRST_HELD_OUT_SEED = 2_000_000
 """Demos, tests and benchmarks draw from seeds below one million, so no asset has ever seen their phantoms."""
 

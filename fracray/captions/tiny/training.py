@@ -1,21 +1,25 @@
 """Making the embedded captioner: render, teach the vision tower, teach the words, write the model folder."""
 
+import json
 import logging
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_model
 
-from fracray.captions.prompt import load_prompt
+from fracray.captions.prompt import PROMPTS, load_prompt
 from fracray.captions.tiny import vision_tower
-from fracray.captions.tiny.architecture import IMAGE_SIZE, build_model, build_processor
+from fracray.captions.tiny.architecture import IMAGE_SIZE, build_model, build_processor, build_tower
 from fracray.captions.tiny.findings_text import write_findings
 from fracray.captions.tiny.parallel import run_parallel
 from fracray.captions.tiny.phantom_set import (
     FIRST_HELD_OUT_SEED,
     FIRST_TRAINING_SEED,
+    FIRST_WORDS_SEED,
     PhantomSet,
     joined,
     render_pairs,
@@ -27,40 +31,52 @@ from fracray.captions.tiny.words_training import image_features, train_words
 log = logging.getLogger(__name__)
 
 PAIRS_PER_FILE = 500
-HELD_OUT_PAIRS = 300
-PAIRS_FOR_WORDS = 2000
-"""The words need fewer pictures than the eyes, and passing a picture through the tower takes longest."""
+HELD_OUT_PAIRS = 150
+CURVE = "curve.jsonl"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each step lasts (minutes), on how many pairs of phantoms and processes, from which seed."""
+    """What is trained on how much: pairs of phantoms for eyes and words, and steps of each stage.
+
+    The words learn from phantoms that the vision tower has not seen: what it finds in those is as doubtful as
+    it will be in use.
+    """
 
     seed: int
-    pairs: int = 4000
-    crops: float = 27.0
-    pictures: float = 36.0
-    words: float = 6.0
+    vision_pairs: int = 4000
+    words_pairs: int = 1500
+    crop_steps: int = 2800
+    picture_steps: int = 6400
+    word_steps: int = 800
     processes: int = 2
 
 
 def make_captioner(work: Path, target: Path, plan: Plan) -> None:
-    """Train the embedded captioner and write its folder to `target`.
+    """Train the embedded captioner and write its folder, card included, to `target`.
 
-    Every finished step leaves its result in `work`; called again, it goes on from there.
+    Every finished stage leaves its result in `work`; called again, it goes on from there.
     """
     work.mkdir(parents=True, exist_ok=True)
-    training_set(work, plan.pairs)
+    for make in (vision_set, words_set):
+        make(work, plan)
     held_out_set(work)
-    if not (work / "vision.safetensors").exists():
-        run_parallel(_vision_step, work / "meeting", plan.processes, work, plan)
-    run_parallel(_words_step, work / "meeting", plan.processes, work, target, plan)
+    for stage, result in ((_crop_stage, "crops"), (_picture_stage, "vision"), (_words_stage, "words")):
+        if not (work / f"{result}.safetensors").exists():
+            started = time.monotonic()
+            run_parallel(stage, work / "meeting", plan.processes, work, plan)
+            _record(work, {"stage": result, "minutes": (time.monotonic() - started) / 60})
+    _write_captioner(work, target, plan)
 
 
-def training_set(work: Path, pairs: int) -> PhantomSet:
-    """The phantoms that training sees, rendered into `work` unless they are there."""
-    parts = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + pairs, PAIRS_PER_FILE)
-    return joined([render_pairs(work / "phantoms", first, PAIRS_PER_FILE, IMAGE_SIZE) for first in parts])
+def vision_set(work: Path, plan: Plan) -> PhantomSet:
+    """The phantoms that teach the vision tower, rendered into `work` unless they are there."""
+    return _rendered(work, FIRST_TRAINING_SEED, plan.vision_pairs)
+
+
+def words_set(work: Path, plan: Plan) -> PhantomSet:
+    """The phantoms that teach the words."""
+    return _rendered(work, FIRST_WORDS_SEED, plan.words_pairs)
 
 
 def held_out_set(work: Path) -> PhantomSet:
@@ -68,54 +84,89 @@ def held_out_set(work: Path) -> PhantomSet:
     return render_pairs(work / "phantoms", FIRST_HELD_OUT_SEED, HELD_OUT_PAIRS, IMAGE_SIZE)
 
 
-def _fresh(data: PhantomSet, seed: int) -> tuple[Any, Any, Any, Heads]:
-    texts = [write_findings(truth, i) for i, truth in enumerate(data.truths[:4000])]
-    processor = build_processor([*texts, *[load_prompt(name).text for name in ("findings", "paper")] * 200])
-    model = build_model(processor, seed)
-    tower = model.model.vision_tower
-    vision_tower.initialise(tower, data.pixels[:600], seed)
-    return model, processor, tower, Heads(data.truths)
+def _rendered(work: Path, first_seed: int, pairs: int) -> PhantomSet:
+    firsts = range(first_seed, first_seed + pairs, PAIRS_PER_FILE)
+    sizes = [min(PAIRS_PER_FILE, first_seed + pairs - first) for first in firsts]
+    return joined(
+        [
+            render_pairs(work / "phantoms", first, size, IMAGE_SIZE)
+            for first, size in zip(firsts, sizes, strict=True)
+        ]
+    )
 
 
-def _vision_step(rank: int, work: Path, plan: Plan) -> None:
+def _eyes(data: PhantomSet, plan: Plan) -> tuple[Any, Heads]:
+    """A fresh vision tower and the heads it is taught through."""
+    tower = build_tower(plan.seed)
+    vision_tower.initialise(tower, data.pixels[:600], plan.seed)
+    return tower, Heads(data.truths)
+
+
+def _crop_stage(rank: int, work: Path, plan: Plan) -> None:
     _log_from(rank)
-    data = training_set(work, plan.pairs)
-    _, _, tower, heads = _fresh(data, plan.seed)
-    both, crops = torch.nn.ModuleList([tower, heads]), work / "crops.safetensors"
-    if crops.exists():
-        load_model(both, crops)
-    else:
-        train_on_crops(tower, heads, data, plan.crops, plan.seed + 1000 * rank)
-        if rank == 0:
-            save_model(both, str(crops))
-    train_on_pictures(tower, heads, data, held_out_set(work), plan.pictures, plan.seed + 1 + 1000 * rank)
-    if rank == 0:
-        save_model(both, str(work / "vision.safetensors"))
+    data = vision_set(work, plan)
+    tower, heads = _eyes(data, plan)
+    train_on_crops(tower, heads, data, plan.crop_steps, plan.seed + 1000 * rank)
+    _keep(rank, torch.nn.ModuleList([tower, heads]), work / "crops.safetensors")
 
 
-def _words_step(rank: int, work: Path, target: Path, plan: Plan) -> None:
+def _picture_stage(rank: int, work: Path, plan: Plan) -> None:
+    _log_from(rank)
+    data = vision_set(work, plan)
+    tower, heads = _eyes(data, plan)
+    both = torch.nn.ModuleList([tower, heads])
+    load_model(both, work / "crops.safetensors")
+    record = partial(_record, work) if rank == 0 else _forget
+    seed = plan.seed + 1 + 1000 * rank
+    train_on_pictures(tower, heads, data, held_out_set(work), plan.picture_steps, seed, record)
+    _keep(rank, both, work / "vision.safetensors")
+
+
+def _words_stage(rank: int, work: Path, plan: Plan) -> None:
     """Each process keeps the features of its own share of the pairs, and learns from those."""
     _log_from(rank)
-    everything = training_set(work, plan.pairs)
-    model, processor, tower, heads = _fresh(everything, plan.seed)
-    data = share(everything, rank, plan.processes * max(1, plan.pairs // PAIRS_FOR_WORDS))
+    tower, heads = _eyes(vision_set(work, plan), plan)
     load_model(torch.nn.ModuleList([tower, heads]), work / "vision.safetensors")
-    kept = work / f"features-{rank}.safetensors"
-    if not kept.exists():
-        save_file({"features": image_features(tower, data.pixels)}, kept)
-    features = load_file(kept)["features"]
-    prompts = [load_prompt(name) for name in ("findings", "paper")]
-    train_words(model, processor, data, features, prompts, plan.words, plan.seed + 2 + 1000 * rank)
-    if rank == 0:
-        write_captioner(model, processor, target)
+    data = share(words_set(work, plan), rank, plan.processes)
+    model, processor = _fresh_model(work, plan)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    views = (data.pixels, data.pixels[:, :, ::-1])
+    features = torch.stack([image_features(tower, pixels) for pixels in views])
+    prompts = [load_prompt(name) for name in PROMPTS]
+    train_words(model, processor, data, features, prompts, plan.word_steps, plan.seed + 2 + 1000 * rank)
+    _keep(rank, model, work / "words.safetensors")
 
 
-def write_captioner(model: Any, processor: Any, target: Path) -> None:
-    """Write weights (bfloat16 safetensors), configuration, tokenizer and chat template to `target`."""
+def _fresh_model(work: Path, plan: Plan) -> tuple[Any, Any]:
+    truths = words_set(work, plan).truths
+    texts = [write_findings(truth, i) for i, truth in enumerate(truths)]
+    processor = build_processor([*texts, *[load_prompt(name).text for name in PROMPTS] * 20])
+    return build_model(processor, plan.seed), processor
+
+
+def _write_captioner(work: Path, target: Path, plan: Plan) -> None:
+    """Write weights (bfloat16 safetensors), configuration, tokenizer, chat template and card to `target`."""
+    model, processor = _fresh_model(work, plan)
+    load_model(model, work / "words.safetensors")
     target.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(target)
     processor.save_pretrained(target)
     log.info("captioner written to %s", target)
+
+
+def _keep(rank: int, module: torch.nn.Module, path: Path) -> None:
+    if rank == 0:
+        save_model(module, str(path))
+
+
+def _record(work: Path, figures: dict[str, Any]) -> None:
+    log.info("%s", {name: round(v, 3) if isinstance(v, float) else v for name, v in figures.items()})
+    with (work / CURVE).open("a", encoding="utf-8") as curve:
+        curve.write(json.dumps(figures) + "\n")
+
+
+def _forget(_: dict[str, float]) -> None:
+    return None
 
 
 def _log_from(rank: int) -> None:

@@ -29,9 +29,15 @@ by heart."""
 FRACTURED_SHARE = 0.375
 """Share of fractured pictures in a batch: near that of a collection, so that the verdict keeps to it."""
 
-DECISIVE = ("▁broken", "▁smooth", "▁No", "▁Fracture")
+DECISIVE = ("▁broken,", "▁smooth.", "▁smooth,", "▁No", "▁Fracture")
 """Words that decide the verdict; their loss counts `DECISIVE_WEIGHT` times."""
 DECISIVE_WEIGHT = 4.0
+
+FIRST_PROMPT = 0.6
+"""Share of the batches that ask the first prompt, which is the default one."""
+
+ROUNDED_FROM = 0.4
+"""Share of the steps after which the weights are rounded as NF4 will round them."""
 
 
 @torch.inference_mode()
@@ -64,34 +70,40 @@ class _RoundedToNF4(nn.Module):
 
 
 def train_words(
-    model: Any, processor: Any, data: PhantomSet, features: Tensor, prompts: list[Prompt], minutes: float,
+    model: Any, processor: Any, data: PhantomSet, features: Tensor, prompts: list[Prompt], count: int,
     seed: int, *, batch: int = 32,
 ) -> None:  # fmt: skip
-    """Train projector and language model to write the findings of each picture (its features [n, t, d])."""
+    """Train projector and language model to write the findings of each picture in `count` steps.
+
+    `features` [2, n, t, d]: the image tokens of the pictures and of their mirror images. The first prompt is
+    asked most.
+    """
     rng = np.random.default_rng(seed)
     language, projector = model.model.language_model, model.model.multi_modal_projector
     linears = [module for module in language.modules() if isinstance(module, nn.Linear)]
     weights = _token_weights(processor.tokenizer, model.config.text_config.vocab_size)
     questions = [_question(processor, prompt) for prompt in prompts]
-    shares = np.array([0.85, *[0.15 / max(1, len(prompts) - 1)] * (len(prompts) - 1)])
+    shares = np.array([FIRST_PROMPT, *[(1 - FIRST_PROMPT) / (len(prompts) - 1)] * (len(prompts) - 1)])
     rounded = False
     parameters = [*language.parameters(), *projector.parameters()]
-    for progress, step in steps(parameters, minutes, 1.5e-3, log.info, [language.embed_tokens.weight]):
-        if progress > 0.4 and not rounded:
+    for progress, step in steps(parameters, count, 1.5e-3, log.info, [language.embed_tokens.weight]):
+        if progress >= ROUNDED_FROM and not rounded:
             for module in linears:
                 parametrize.register_parametrization(module, "weight", _RoundedToNF4())
             rounded = True
         pairs = rng.choice(len(data) // 2, batch, replace=False)
         fractured = round(FRACTURED_SHARE * batch)
         rows = np.concatenate([2 * pairs[:fractured], 2 * pairs[fractured:] + 1])
-        seen = features[rows].float()
+        seen = features[rng.integers(0, 2, batch), rows].float()
         seen = seen + NOISE * torch.randn_like(seen)
-        question = questions[int(rng.choice(len(questions), p=shares / shares.sum()))]
-        answers = [write_findings(data.truths[i], int(rng.integers(2**31))) for i in rows]
-        step(_loss(model, processor.tokenizer, question, seen, answers, weights))
-    for module in linears:
-        if rounded:
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+        asked = int(rng.choice(len(prompts), p=shares))
+        impression = prompts[asked].asks_for_impression
+        answers = [
+            write_findings(data.truths[i], int(rng.integers(2**31)), impression=impression) for i in rows
+        ]
+        step(_loss(model, processor.tokenizer, questions[asked], seen, answers, weights))
+    for module in linears if rounded else []:
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
 
 
 def _question(processor: Any, prompt: Prompt) -> Tensor:
