@@ -41,9 +41,16 @@ CAPTIONS = pa.schema(
         _FINGERPRINT,
         _field("caption", pa.string(), "the captioner's answer as written; null: none", nullable=True),
         _field("verdict", pa.string(), "positive, negative, uncertain or none"),
+        _field("findings", pa.string(), "labelled lines found in the caption: ok, partial or unparsed"),
         _field("tokens", pa.int32(), "tokens generated; null: none", nullable=True),
         _field(
             "seconds", pa.float32(), "seconds of the batch divided by its rows; null: none", nullable=True
+        ),
+        _field(
+            "image_vector",
+            pa.list_(pa.float32()),
+            "mean of the image tokens shown to the language model; null: no image tower, or failed",
+            nullable=True,
         ),
         _field("status", pa.string(), "ok, truncated, repetitive, empty or failed"),
         _field("reason", pa.string(), "why status is not ok; null: it is", nullable=True),

@@ -62,5 +62,17 @@ def _show(summary: ExtractionSummary) -> None:
         say(f"  {name} {feature.fingerprint}: {counts}")
         for reason, count in feature.failures.items():
             say(f"    {count} x {reason}")
+    _show_captions(summary)
     busy = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in summary.busy_seconds.items())
     say(f"  time by step, summed over workers: {busy}")
+
+
+def _show_captions(summary: ExtractionSummary) -> None:
+    for test in summary.self_tests:
+        say(f"  captioner's self-test: {test.sentence()}")
+    variety = summary.variety
+    if variety.written:
+        findings = ", ".join(f"{count} {status}" for status, count in variety.findings.items())
+        say(f"  captions that differ: {variety.distinct} of {variety.written}; labelled lines: {findings}")
+    if variety.repeating:
+        say("  warning: the captioner says much the same of every radiograph; its words can tell little")

@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fracray.bundle.bundle import Bundle
-from fracray.captions.findings import verdict
-from fracray.config import EvaluationSettings
+from fracray.captions.findings import parse_findings, verdict
+from fracray.captions.prompt import load_prompt
+from fracray.config import CaptionSettings, EvaluationSettings
 from fracray.errors import EvaluationError
 from fracray.evaluation.metrics import (
     Bootstrap,
@@ -91,7 +92,7 @@ def evaluate(bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int
         "comparisons": [
             _compare(first, second, rows.labels, scores, bootstrap) for first, second in COMPARISONS
         ],
-        "captions": _describe_captions(rows, settings.confidence),
+        "captions": _describe_captions(rows, settings.confidence, bundle.config.captions),
     }
     return Evaluation(figures, _predictions(rows, scores))
 
@@ -200,8 +201,10 @@ def _describe_rows(rows: Rows, confidence: float) -> dict[str, Any]:
     }
 
 
-def _describe_captions(rows: Rows, confidence: float) -> dict[str, Any]:
+def _describe_captions(rows: Rows, confidence: float, settings: CaptionSettings) -> dict[str, Any]:
     """Count captions and verdicts; agreement is over rows whose caption says yes or no for certain."""
+    asked = load_prompt(settings.prompt).asks_for_impression
+    findings = Counter(parse_findings(caption, impression_asked=asked).status for caption in rows.captions)
     verdicts = [verdict(caption) for caption in rows.captions]
     counts = {name: {"fractured": 0, "not_fractured": 0} for name in VERDICTS}
     for said, label in zip(verdicts, rows.labels, strict=True):
@@ -213,6 +216,7 @@ def _describe_captions(rows: Rows, confidence: float) -> dict[str, Any]:
         "empty": sum(not caption.strip() for caption in rows.captions),
         "distinct": len(set(rows.captions)),
         "commonest_share": _commonest(rows.captions) / len(rows),
+        "findings": {status: findings[status] for status in ("ok", "partial", "unparsed")},
         "verdicts": counts,
         "agreement": asdict(proportion(agreeing, decided, confidence, "no caption says yes or no")),
         "decided": decided,

@@ -35,6 +35,8 @@ METRIC_NAMES = {
 _SMALL_P = 0.001
 _REPEATING = 0.5
 """Share of one caption above which the summary warns of a captioner that says the same of most."""
+_UNREAD = 0.1
+"""Share of captions without labelled lines above which the summary says so."""
 
 
 def write_report(evaluation: Evaluation, path: Path, gallery: Sequence[GalleryEntry] = ()) -> None:
@@ -104,6 +106,9 @@ def summary(figures: Mapping[str, Any]) -> list[str]:
     if figures["captions"]["commonest_share"] > _REPEATING:
         share = percent(figures["captions"]["commonest_share"])
         sentences.append(f"One caption stands at {share} of the radiographs: the captioner repeats itself.")
+    unread = figures["captions"]["findings"]["unparsed"] / figures["captions"]["count"]
+    if unread > _UNREAD:
+        sentences.append(f"{percent(unread)} of the captions are not in the form that was asked for.")
     return sentences
 
 

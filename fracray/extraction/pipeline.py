@@ -80,6 +80,8 @@ def extract(
         worked=work.num_rows,
         captions=features["captions"],
         embeddings=features["embeddings"],
+        variety=counts.variety,
+        self_tests=tuple(counts.self_tests),
         seconds=time.perf_counter() - started,
         busy_seconds=counts.busy_seconds,
     )

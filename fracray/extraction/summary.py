@@ -1,11 +1,14 @@
 """What a run of the extraction did, added up while it runs."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
+from fracray.captions.captioner import SelfTest
 from fracray.extraction.rows import STEPS
 from fracray.extraction.store import FEATURES, Feature
 
@@ -39,11 +42,37 @@ class FeatureSummary:
         return sum(self.by_status.values()) - self.failed
 
 
+COUNTED_CAPTIONS = 10_000
+"""Different captions are counted up to here; a captioner that says as many is not stuck."""
+REPEATING = 0.05
+"""Fewer different captions than this share of the radiographs, among `ENOUGH` or more, are called out."""
+ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class CaptionVariety:
+    """How varied and how readable the captions of a run are.
+
+    `distinct` counts different texts among `written`, at most `COUNTED_CAPTIONS`; `findings` counts captions
+    by whether their labelled lines could be read: ok, partial, unparsed.
+    """
+
+    written: int
+    distinct: int
+    findings: Mapping[str, int]
+
+    @property
+    def repeating(self) -> bool:
+        """Whether the captioner says much the same of every radiograph."""
+        return self.written >= ENOUGH and self.distinct < min(COUNTED_CAPTIONS, REPEATING * self.written)
+
+
 @dataclass(frozen=True)
 class ExtractionSummary:
     """What a run did: usable `rows` of the manifest, `worked` rows among them that lacked a feature.
 
-    `seconds` is the time from start to end, `busy_seconds` the time that each step took, summed over all
+    `variety` and `self_tests` (one for each captioner that was loaded) are of this run's captions. `seconds`
+    is the time from start to end, `busy_seconds` the time that each step took, summed over all
     tasks and actors (more than `seconds` where they ran side by side).
     """
 
@@ -51,6 +80,8 @@ class ExtractionSummary:
     worked: int
     captions: FeatureSummary
     embeddings: FeatureSummary
+    variety: CaptionVariety
+    self_tests: tuple[SelfTest, ...]
     seconds: float
     busy_seconds: Mapping[str, float]
 
@@ -67,6 +98,10 @@ class Counts:
         self.by_status: dict[Feature, Counter[str]] = {feature: Counter() for feature in FEATURES}
         self.failures: dict[Feature, Counter[str]] = {feature: Counter() for feature in FEATURES}
         self.busy_seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
+        self.self_tests: list[SelfTest] = []
+        self._hashes: set[int] = set()
+        self._written = 0
+        self._findings: Counter[str] = Counter()
         self._total, self._done, self._failed = total, 0, 0
         self._on_progress = on_progress
         self._report()
@@ -81,10 +116,26 @@ class Counts:
                 if status == "failed":
                     self.failures[feature][row[f"{feature}_reason"]] += 1
             self._failed += any(row.get(f"{feature}_status") == "failed" for feature in FEATURES)
+            self._add_caption(row)
             for step in STEPS:
                 self.busy_seconds[step] += row.get(step, 0.0)
         self._done += len(rows)
         self._report()
+
+    @property
+    def variety(self) -> CaptionVariety:
+        """What the captions counted so far look like."""
+        return CaptionVariety(self._written, len(self._hashes), dict(self._findings))
+
+    def _add_caption(self, row: Mapping[str, Any]) -> None:
+        if (test := row.get("self_test")) is not None:
+            self.self_tests.append(SelfTest(**json.loads(test)))
+        if (text := row.get("caption_hash")) is None:
+            return
+        self._written += 1
+        self._findings[row["captions_findings"]] += 1
+        if len(self._hashes) < COUNTED_CAPTIONS:
+            self._hashes.add(text)
 
     def _report(self) -> None:
         if self._on_progress is not None and self._total:

@@ -14,7 +14,7 @@ def write_rows(table: pa.Table, folder: Path, fingerprints: Mapping[Feature, str
     """Add the results in `table` to the store in `folder`, one file per feature.
 
     Returns what the driver counts, per row: `<feature>_status`, `<feature>_reason` (status null: not wished
-    for) and the seconds of every step.
+    for), `caption_hash`, `captions_findings` and `self_test` of captions, and the seconds of every step.
     """
     started = time.perf_counter()
     store = FeatureStore(folder)
@@ -24,14 +24,15 @@ def write_rows(table: pa.Table, folder: Path, fingerprints: Mapping[Feature, str
             continue
         results = table[feature].combine_chunks()
         columns = pa.table(results.flatten(), names=result_type(feature).names)
-        for name in ("status", "reason"):
-            counted = counted.append_column(f"{feature}_{name}", columns[name])
+        for name in ("status", "reason", "findings"):
+            if name in columns.column_names:
+                counted = counted.append_column(f"{feature}_{name}", columns[name])
         columns = columns.append_column("image_id", table["image_id"])
         columns = columns.append_column("fingerprint", pa.repeat(fingerprint, len(results)))
         rows = columns.filter(results.is_valid()).select(SCHEMAS[feature].names)
         if rows.num_rows:
             store.write(feature, fingerprint, rows)
-    for step in STEPS:
-        if step in table.column_names:
-            counted = counted.append_column(step, table[step])
+    for name in ("caption_hash", "self_test", *STEPS):
+        if name in table.column_names:
+            counted = counted.append_column(name, table[name])
     return timed(counted, "writing", started)

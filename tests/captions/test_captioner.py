@@ -2,7 +2,6 @@ import inspect
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from fracray.captions.captioner import (
@@ -15,22 +14,14 @@ from fracray.captions.prompt import chat_message, load_prompt
 from fracray.captions.repetition import is_repetitive
 from fracray.config import CaptionSettings
 from fracray.errors import CaptionerError
-from fracray.schema import CAPTIONS, write_table
+from fracray.fingerprint import image_id
+from tests.captions.test_every_captioner import write_captions
 
 FAKE = CaptionSettings(captioner="fake")
 
 
 def pictures(count: int, size: int, seed: int = 0) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).integers(0, 256, (count, size, size), dtype=np.uint8))
-
-
-def captions_table(path: Path, ids: list[str]) -> None:
-    rows = [
-        {"image_id": name, "fingerprint": "f", "caption": f"text {name}", "verdict": "none", "tokens": 2,
-         "seconds": 0.5, "status": "ok", "reason": None}
-        for name in ids
-    ]  # fmt: skip
-    write_table(pa.Table.from_pylist(rows, schema=CAPTIONS), CAPTIONS, path)
 
 
 def test_prepare_squeezes_and_keeps_the_mean() -> None:
@@ -61,7 +52,7 @@ def test_fake_refuses_a_bad_picture_alone() -> None:
 
 def test_replay_answers_by_image_id(tmp_path: Path) -> None:
     table = tmp_path / "captions.parquet"
-    captions_table(table, ["a", "b"])
+    write_captions(table, ["a", "b"])
     captioner = open_captioner(CaptionSettings(captioner="replay", model=str(table)))
     shown = pictures(3, captioner.image_size)
     answers = captioner.caption(shown, ["b", "c", "a"])
@@ -72,8 +63,34 @@ def test_replay_answers_by_image_id(tmp_path: Path) -> None:
 
 def test_replay_refuses_a_table_with_an_image_twice(tmp_path: Path) -> None:
     table = tmp_path / "captions.parquet"
-    captions_table(table, ["a", "a"])
+    write_captions(table, ["a", "a"])
     with pytest.raises(CaptionerError, match="twice"):
+        open_captioner(CaptionSettings(captioner="replay", model=str(table)))
+
+
+def test_replay_reads_a_csv_of_paths_and_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "b.png").write_bytes(b"two")
+    table = tmp_path / "captions.csv"
+    table.write_text('path,text\na.png,"Region: hand.\nLines: none."\nb.png,\n', encoding="utf-8")
+    captioner = open_captioner(CaptionSettings(captioner="replay", model=str(table)))
+    answers = captioner.caption(pictures(2, captioner.image_size), [image_id(b"two"), image_id(b"one")])
+    assert [answer.status for answer in answers] == ["empty", "ok"]
+    assert answers[1].text == "Region: hand.\nLines: none."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,text\ngone.png,words\n", "not there"),
+        ("name,text\na,b\n", "no column image_id or path or uri"),
+        ("path,words\na,b\n", "no column caption or text"),
+    ],
+)
+def test_replay_says_what_its_table_lacks(tmp_path: Path, content: str, message: str) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text(content)
+    with pytest.raises(CaptionerError, match=message):
         open_captioner(CaptionSettings(captioner="replay", model=str(table)))
 
 
@@ -121,7 +138,7 @@ def test_a_prompt_may_be_a_file_and_must_exist(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("What is it?\n")
     assert load_prompt(str(file)).text == "What is it?"
-    with pytest.raises(CaptionerError, match="findings, paper"):
+    with pytest.raises(CaptionerError, match="findings, findings_without_impression, paper"):
         load_prompt("unknown")
     file.write_text("\n")
     with pytest.raises(CaptionerError, match="empty"):

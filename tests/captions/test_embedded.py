@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from fracray.captions.captioner import captioner_image_size, open_captioner, prepare
 from fracray.captions.findings import parse_findings, verdict
@@ -75,3 +76,70 @@ def test_a_bad_picture_fails_alone(captioner: GemmaCaptioner, phantoms: Sequence
     answers = captioner.caption([good, good[:10], good])
     assert [answer.status for answer in answers] == ["ok", "failed", "ok"]
     assert answers[0].text == answers[2].text
+
+
+def test_when_memory_runs_out_batches_become_smaller_and_stay_so(
+    phantoms: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = open_captioner(CaptionSettings(batch_size=8))
+    assert isinstance(captioner, GemmaCaptioner)
+    shown = [prepare(phantom.pixels, captioner.image_size) for phantom in phantoms[:7]]
+    expected = [answer.text for answer in captioner.caption(shown)]
+    generate, sizes = captioner._generate, []
+
+    def short_of_memory(pixels: Sequence[np.ndarray]) -> tuple[list[list[int]], np.ndarray]:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(pixels)
+
+    monkeypatch.setattr(captioner, "_generate", short_of_memory)
+    assert [answer.text for answer in captioner.caption(shown)] == expected
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert captioner.batch_size == 1
+
+
+def test_the_picture_on_which_the_model_breaks_fails_alone(
+    captioner: GemmaCaptioner, phantoms: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = [prepare(phantom.pixels, captioner.image_size) for phantom in phantoms[:3]]
+    generate = captioner._generate
+
+    def breaking(pixels: Sequence[np.ndarray]) -> tuple[list[list[int]], np.ndarray]:
+        if any(picture is shown[1] for picture in pixels):
+            raise RuntimeError("a kernel failed\nwith details")
+        return generate(pixels)
+
+    monkeypatch.setattr(captioner, "_generate", breaking)
+    answers = captioner.caption(shown)
+    assert [answer.status for answer in answers] == ["ok", "failed", "ok"]
+    assert answers[1].reason == "generation failed: a kernel failed"
+
+
+def test_the_image_tokens_mean_is_that_of_the_projector(
+    captioner: GemmaCaptioner, phantoms: Sequence[Phantom]
+) -> None:
+    shown = [prepare(phantom.pixels, captioner.image_size) for phantom in phantoms[:2]]
+    inputs = captioner.inputs(shown)
+    with torch.inference_mode():
+        tokens = captioner._model.model.vision_tower(inputs["pixel_values"]).last_hidden_state
+        expected = captioner._model.model.multi_modal_projector(tokens).mean(dim=1).float().numpy()
+    for answer, vector in zip(captioner.caption(shown), expected, strict=True):
+        assert answer.image_vector == pytest.approx(vector, abs=1e-4)
+
+
+def test_the_self_test_speaks_of_a_real_answer(captioner: GemmaCaptioner) -> None:
+    test = captioner.self_test
+    assert parse_findings(test.text).region
+    assert test.tokens > 10
+    assert test.quantised_layers == captioner.quantised_layers
+    assert "quantised layers" in test.sentence()
+
+
+@pytest.mark.parametrize("prompt", ["findings_without_impression", "paper_without_impression"])
+def test_asked_for_no_conclusion_it_draws_none(prompt: str, phantoms: Sequence[Phantom]) -> None:
+    captioner = open_captioner(CaptionSettings(prompt=prompt))
+    shown = [prepare(phantom.pixels, captioner.image_size) for phantom in phantoms[:12]]
+    parsed = [parse_findings(answer.text or "") for answer in captioner.caption(shown)]
+    assert not any(findings.impression for findings in parsed)
+    assert sum(bool(findings.region) for findings in parsed) >= 11

@@ -31,6 +31,8 @@ def captions(rows: list[tuple[int, str, str]], fingerprint: str = FINGERPRINT) -
                 "fingerprint": fingerprint,
                 "caption": text,
                 "verdict": "none",
+                "findings": "unparsed",
+                "image_vector": None,
                 "tokens": 3,
                 "seconds": 0.5,
                 "status": status,

@@ -41,6 +41,7 @@ def study(tmp_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         captions.append(
             {
                 "image_id": identity, "fingerprint": "f", "caption": f"words of {number}", "verdict": "none",
+                "findings": "unparsed", "image_vector": None,
                 "tokens": 3, "seconds": 0.1, "status": "ok", "reason": None,
             }
         )  # fmt: skip

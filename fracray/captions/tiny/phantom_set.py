@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 FIRST_TRAINING_SEED = 1_000_000
 FIRST_WORDS_SEED = 1_500_000
 FIRST_HELD_OUT_SEED = 2_000_000
+FIRST_CARD_SEED = 2_100_000
 """Demos, tests and benchmarks draw from seeds below one million, so no asset has ever seen their phantoms."""
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from safetensors.torch import load_model, save_model
 from fracray.captions.prompt import PROMPTS, load_prompt
 from fracray.captions.tiny import vision_tower
 from fracray.captions.tiny.architecture import IMAGE_SIZE, build_model, build_processor, build_tower
+from fracray.captions.tiny.card import measure, write_card
 from fracray.captions.tiny.findings_text import write_findings
 from fracray.captions.tiny.parallel import run_parallel
 from fracray.captions.tiny.phantom_set import (
@@ -151,6 +152,8 @@ def _write_captioner(work: Path, target: Path, plan: Plan) -> None:
     target.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(target)
     processor.save_pretrained(target)
+    curve = [json.loads(line) for line in (work / CURVE).read_text(encoding="utf-8").splitlines()]
+    write_card(target, asdict(plan), curve, measure(target, plan.processes))
     log.info("captioner written to %s", target)
 
 
