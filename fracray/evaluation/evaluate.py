@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fracray.bundle.bundle import Bundle
-from fracray.captions.findings import verdict
+from fracray.captions.verdict import verdict
 from fracray.config import EvaluationSettings
 from fracray.errors import EvaluationError
 from fracray.evaluation.metrics import (

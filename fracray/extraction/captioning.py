@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from fracray.captions.captioner import Caption, open_captioner
-from fracray.captions.findings import verdict
+from fracray.captions.verdict import verdict
 from fracray.config import CaptionSettings
 from fracray.errors import CaptionerError
 from fracray.extraction.rows import Row, infer, result_type, timed
