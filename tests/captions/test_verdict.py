@@ -1,48 +1,60 @@
+"""Sentences in the manner of reports, written for these tests: `tune` is what the rules were made on."""
+
+import csv
+from pathlib import Path
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fracray.captions.verdict import verdict
+
+with (Path(__file__).parent / "verdict_sentences.csv").open(newline="", encoding="utf-8") as file:
+    SENTENCES = list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(("split", "least", "number"), [("tune", 0.97, 180), ("held", 0.9, 40)])
+def test_verdicts_of_sentences(split: str, least: float, number: int) -> None:
+    sentences = [row for row in SENTENCES if row["split"] == split]
+    wrong = [
+        f"{row['sentence']} {row['expected']}, read as {verdict(row['sentence'])}"
+        for row in sentences
+        if verdict(row["sentence"]) != row["expected"]
+    ]
+    assert len(sentences) >= number
+    assert 1 - len(wrong) / len(sentences) >= least, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Impression: Fracture of the radius, distal third.", "positive"),
-        ("Impression: No fracture seen.", "negative"),
-        ("No evidence of a fracture.", "negative"),
-        ("No evidence of an acute fracture or dislocation.", "negative"),
-        ("Without fracture.", "negative"),
-        ("Fracture is not seen.", "negative"),
-        ("A fracture line is not visible.", "negative"),
-        ("Fracture: none.", "negative"),
-        ("The bones are intact.", "negative"),
-        ("Normal radiograph of the hand.", "negative"),
-        ("A fracture cannot be excluded.", "uncertain"),
-        ("Cannot exclude a hairline fracture.", "uncertain"),
-        ("Possible fracture of the scaphoid.", "uncertain"),
-        ("Suspicious for a buckle fracture.", "uncertain"),
-        ("Healed fracture of the ulna.", "negative"),
-        ("Old fracture of the fibula, no acute fracture.", "negative"),
-        ("Old fracture of the fibula. New transverse fracture of the tibia.", "positive"),
-        ("No dislocation. Transverse fracture of the distal radius.", "positive"),
-        ("No dislocation, but a fracture of the tibia.", "positive"),
-        ("There is a comminuted fracture without displacement.", "positive"),
-        ("The cortex is broken at the distal third.", "positive"),
-        ("Cortical disruption of the distal fibula.", "positive"),
-        ("A radiograph of the hand.", "none"),
-        ("", "none"),
+        ("Bones: a fracture of the radius was looked for.\nImpression: No fracture seen.", "negative"),
+        ("Cortex: intact\nImpression: Fracture of the radius.", "positive"),
+        ("Bones: broken cortex, radius, distal third.\nLines: none.", "positive"),
+        ("Bones: smooth.\nCortex: no break.\nImpression: Swelling of the soft tissues.", "negative"),
+        ("Impression:\n- No dislocation\n- Fracture of the ulna", "positive"),
+        ("Impression: No evidence of a\nfracture", "negative"),
+        ('{"cortex": "fracture", "impression": "No fracture seen."}', "negative"),
+        ('{"region": "wrist", "impression": "Fracture of the rad', "positive"),
+        ("**Impression:** **No** fracture.\n\nA model may overlook a fracture.", "negative"),
+        ("Impression: No fracture.\nRecommendation: CT if a fracture is suspected.", "negative"),
     ],
 )
-def test_verdict_of_a_sentence(text: str, expected: str) -> None:
+def test_the_impression_decides_and_a_silent_one_leaves_the_rest(text: str, expected: str) -> None:
     assert verdict(text) == expected
 
 
-def test_the_impression_decides_over_what_was_considered_before() -> None:
-    text = "Bones: a fracture of the radius was looked for.\nImpression: No fracture seen."
-    assert verdict(text) == "negative"
-
-
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_has_a_verdict(text: str) -> None:
     assert verdict(text) in ("positive", "negative", "uncertain", "none")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["no", "not", ",", "or", "fracture", "cannot", "~", "$", "be", "is"]), max_size=40
+    )
+)
+def test_any_order_of_cues_has_a_verdict(words: list[str]) -> None:
+    assert verdict(" ".join(words)) in ("positive", "negative", "uncertain", "none")
