@@ -1,121 +1,187 @@
-"""What a caption says: its labelled lines, and whether it reports a fracture.
+"""The labelled findings of a caption, read from whatever form a model gave them.
 
-Nothing here reaches the classifier, which reads the caption's words. The verdict serves to show what the
-caption alone would have scored.
+Models asked for plain labelled lines also answer in Markdown, tables, one paragraph or JSON, and stop in the
+middle. Every form is first brought to lines, each with the label it stands under; the findings, and the
+caption without its verdict, are made of these lines.
 """
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-Verdict = Literal["positive", "negative", "uncertain", "none"]
+LABELS = (
+    "region", "bones", "cortex", "lines", "displacement", "angulation", "joints", "soft tissue", "devices",
+    "other", "impression",
+)  # fmt: skip
+"""What captioners are asked for, in this order; the region with its projection."""
 
-LABELS = ("region", "bones", "lines", "alignment", "soft tissue", "other", "impression")
-_SYNONYMS = {"bone": "bones", "findings": "bones", "soft tissues": "soft tissue", "conclusion": "impression",
-             "body part": "region", "line": "lines", "devices": "other"}  # fmt: skip
+ENOUGH = 4
+"""Labels beside the impression that an answer needs to be ok."""
 
-_LABELLED = re.compile(r"^[\s\-*#•\d.)]*([A-Za-z][A-Za-z ]{2,20}?)[\s*]*:[\s*]*(.*)$")
-_CLAUSE = re.compile(
-    r"[.;\n!?]+|\b(?:but|however|although|though|except|otherwise)\b|,\s*(?=(?:a|an|there is)\b)", re.I
+_ALIGNMENT = "alignment"
+_ENDS = "ends"
+_SYNONYMS = {
+    "region": ("body part", "anatomy", "anatomical region", "body region", "site", "exam", "examination",
+               "study", "view", "views", "projection"),
+    "bones": ("bone", "findings", "finding", "bony structures", "osseous structures", "skeleton"),
+    "cortex": ("cortices", "cortical bone", "cortical outline", "bone cortex", "cortical integrity"),
+    "lines": ("line", "lucent lines", "lucencies", "fracture lines", "fracture line", "lucency"),
+    "joints": ("joint", "joint spaces", "joint space", "articulations"),
+    "soft tissue": ("soft tissues", "soft tissue swelling"),
+    "devices": ("device", "hardware", "implants", "implant", "foreign bodies", "foreign body"),
+    "other": ("others", "other findings", "additional findings", "miscellaneous"),
+    "impression": ("impressions", "conclusion", "conclusions", "summary", "diagnosis", "assessment",
+                   "opinion", "final impression", "overall impression"),
+    _ALIGNMENT: ("bone alignment",),
+    _ENDS: ("note", "notes", "disclaimer", "recommendation", "recommendations", "technique", "comparison",
+            "indication", "history", "clinical history", "clinical information", "limitations"),
+}  # fmt: skip
+"""Other names of a label. What stands under `_ENDS` is no finding; it ends the label before it."""
+
+_NAMES = {name: label for label, names in _SYNONYMS.items() for name in (label, *names)} | {
+    label: label for label in LABELS
+}
+_ANY_NAME = "|".join(sorted((re.escape(name) for name in _NAMES), key=len, reverse=True))
+_MARKS = r"[\s>#*_`\u2022\u2013-]*+(?:\d{1,2}[.)]\s)?+[\s*_`]*+"
+_NAME = r"([A-Za-z][A-Za-z _&/-]{1,30}?)(?:\s?\([^()]{1,40}\))?"
+_LABELLED = re.compile(rf"^{_MARKS}{_NAME}(?:[*_`\s]*:|[*_`]*\s[\u2013-](?=\s))[*_`]*(.*)$")
+_HEADING = re.compile(rf"^{_MARKS}{_NAME}[\s*_`#]*()$")
+_INLINE = re.compile(
+    rf"(?<!\d[.)])(?:(?<=[.;])\s|(?<=[\w.;,)])\s(?=\*\*))\s?(?=[*_]*(?:{_ANY_NAME})[*_]*\s?:)", re.IGNORECASE
 )
-_FRACTURE = re.compile(
-    r"\b(?:fractur\w*|broken|greenstick|cortical (?:break|breach|disruption|discontinuity))", re.I
-)
-_UNCERTAIN = re.compile(
-    r"\b(?:cannot|can't|can not|could not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|rule)\w*"
-    r"|\b(?:possibl|probabl|suspicio|suspect|question)\w+|\bmay\b|\bmight\b|\bequivocal\b|\blikely\b"
-    r"|\bconcern\w* for\b",
-    re.IGNORECASE,
-)
-_NEGATION_BEFORE = re.compile(
-    r"\b(?:no|not|without|neither|nor|absent|absence of|negative for|free of|never|rules? out|ruled out"
-    r"|excludes?)\b",
-    re.IGNORECASE,
-)
-_NEGATION_AFTER = re.compile(
-    r"^[\w\s,]{0,30}?\b(?:not (?:seen|visible|present|identified|evident|found)|is excluded|are excluded"
-    r"|ruled out|absent|unlikely|none)\b|^\s*(?:line|lines)?\s*:\s*(?:no|none|absent)\b",
-    re.IGNORECASE,
-)
-_OLD = re.compile(
-    r"\b(?:old|healed|healing|previous|prior|remote|chronic|former|united|consolidated|history of)\b", re.I
-)
-_NORMAL = re.compile(
-    r"\b(?:normal|unremarkable|intact|no (?:acute )?(?:\w+ )?(?:abnormalit\w+|injur\w+))\b", re.I
-)
+_ITEM = re.compile(r"\s*(?:[*\u2022\u2013-]|\d{1,2}[.)])\s")
+_WIDE_COLON = "\uff1a"
+_PAIR = re.compile(r'"([^"\\]{1,40})"\s*:\s*\[?\s*"((?:[^"\\]|\\.)*)')
+
+
+class Line(NamedTuple):
+    """A caption's line: its label (None: no finding), all of it, and it without label and marks."""
+
+    label: str | None
+    whole: str
+    content: str
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The labelled lines of a caption, empty where a label is missing.
+    """What a caption says under each label, empty where it says nothing, and the caption itself as `text`.
 
-    `status` is ok with an impression and at least three other labels, partial with any label, else unparsed.
+    `status` is ok with at least `ENOUGH` labels beside the impression, and the impression where it was asked
+    for; partial with any label; else unparsed.
     """
 
     status: Literal["ok", "partial", "unparsed"]
+    text: str = ""
     region: str = ""
     bones: str = ""
+    cortex: str = ""
     lines: str = ""
-    alignment: str = ""
+    displacement: str = ""
+    angulation: str = ""
+    joints: str = ""
     soft_tissue: str = ""
+    devices: str = ""
     other: str = ""
     impression: str = ""
 
 
-def parse_findings(text: str) -> Findings:
-    """Read the labelled lines of a caption; text below a label belongs to it until the next one."""
-    found: dict[str, str] = {}
-    current: str | None = None
-    for line in text.splitlines():
-        match = _LABELLED.match(line)
-        label = _label(match.group(1)) if match else None
-        if match and label:
-            current = label
-            line = match.group(2)
-        if current and line.strip():
-            found[current] = f"{found.get(current, '')} {line.strip(' *')}".strip()
-    found = {label: content for label, content in found.items() if content}
-    if not found:
-        return Findings("unparsed")
-    complete = "impression" in found and len(found) >= 4
-    fields = {label.replace(" ", "_"): content for label, content in found.items()}
-    return Findings("ok" if complete else "partial", **fields)
+def parse_findings(text: str, *, impression_asked: bool = True) -> Findings:
+    """Read the findings of a caption in any of the forms that models use; no text raises.
 
-
-def verdict(text: str) -> Verdict:
-    """Return whether a caption reports a fracture: its impression decides, without one the whole text.
-
-    One certain, present fracture makes it positive, however many others are denied; else a doubtful one
-    makes it uncertain. Old and healed fractures count as none. `none`: the text says nothing about
-    fractures.
+    A label that comes twice keeps both contents. `alignment` stands for displacement where that is missing.
     """
-    considered = parse_findings(text).impression or text
-    mentions = [
-        _mention(clause, match)
-        for clause in _CLAUSE.split(considered)
-        for match in _FRACTURE.finditer(clause)
-    ]
-    for answer in ("positive", "uncertain", "negative"):
-        if answer in mentions:
-            return answer
-    return "negative" if _NORMAL.search(considered) else "none"
+    found: dict[str, str] = {}
+    for line in labelled_lines(text):
+        if line.label and line.content:
+            found[line.label] = f"{found.get(line.label, '')} {line.content}".strip()
+    found.pop(_ENDS, None)
+    alignment = found.pop(_ALIGNMENT, "")
+    if alignment:
+        found.setdefault("displacement", alignment)
+    if not found:
+        return Findings("unparsed", text)
+    enough = len(found.keys() - {"impression"}) >= ENOUGH
+    ok = enough and ("impression" in found or not impression_asked)
+    fields = {label.replace(" ", "_"): content for label, content in found.items()}
+    return Findings("ok" if ok else "partial", text, **fields)
+
+
+def labelled_lines(text: str) -> list[Line]:
+    """Return the lines of a caption with their labels; JSON becomes one line for each value."""
+    before, pairs, after = _json_pairs(text.replace(_WIDE_COLON, ":"))
+    lines = list(_read_lines(before))
+    lines += [Line(_label(key), f"{key}: {value}", value) for key, value in pairs]
+    lines += _read_lines(after)
+    return lines
+
+
+def _read_lines(text: str) -> Iterator[Line]:
+    """Text under a label belongs to it until the next label, or a paragraph of its own after the first."""
+    label, content_seen, blank_before = None, False, False
+    for whole in _INLINE.sub("\n", text).splitlines():
+        name, content = _split(whole)
+        if name:
+            label, content_seen = name, False
+        elif content and content_seen and blank_before and not _ITEM.match(whole):
+            label = None
+        content_seen = content_seen or bool(content)
+        blank_before = not content
+        yield Line(label, whole, content)
+
+
+def _split(line: str) -> tuple[str | None, str]:
+    """Return the label that a line opens, if any, and its content without marks."""
+    if line.lstrip().startswith("|"):
+        cells = [cell.strip(" *_") for cell in line.strip().strip("|").split("|")]
+        name = _label(cells[0])
+        return name, " ".join(cells[1:] if name else cells).strip("-: ")
+    for match in (_LABELLED.match(line), _HEADING.match(line)):
+        name = _label(match.group(1)) if match else None
+        if match and name:
+            return name, match.group(2).strip(" \t*_`")
+    return None, re.sub(rf"^{_MARKS}", "", line).strip(" \t*_`")
 
 
 def _label(name: str) -> str | None:
-    name = " ".join(name.lower().split())
-    name = _SYNONYMS.get(name, name)
-    return name if name in LABELS else None
+    """Return the label of a name; of two names in one ("bones and joints") the first."""
+    plain = " ".join(re.sub(r"[_*`-]", " ", name.lower()).split())
+    return _NAMES.get(plain) or _NAMES.get(re.split(r" and |\s?[/&]\s?", plain)[0])
 
 
-def _mention(clause: str, match: re.Match[str]) -> Verdict:
-    """How a clause speaks of one fracture."""
-    before, after = clause[: match.start()], clause[match.end() :]
-    if _OLD.search(before[-40:]) or re.match(
-        r"\s*(?:,\s*)?(?:is |has |now )*(?:healed|old|united)\b", after, re.I
-    ):
-        return "negative"
-    if _UNCERTAIN.search(clause):
-        return "uncertain"
-    if _NEGATION_BEFORE.search(before) or _NEGATION_AFTER.match(after):
-        return "negative"
-    return "positive"
+def _json_pairs(text: str) -> tuple[str, list[tuple[str, str]], str]:
+    """Return the text before a JSON object, the object's keys and values, and the text after it.
+
+    A JSON object that is cut off or broken gives the pairs that can still be read.
+    """
+    start = text.find("{")
+    if start < 0:
+        return text, [], ""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+        pairs = [*_flatten(value)]
+    except (ValueError, RecursionError):
+        pairs = [(match[1], _words(match[2].replace("\\n", " "))) for match in _PAIR.finditer(text, start)]
+        end = len(text)
+    if not any(_label(key) for key, _ in pairs):
+        return text, [], ""
+    return re.sub(r"```\w*\s*$", "", text[:start]), pairs, re.sub(r"^\s*```", "", text[end:])
+
+
+def _flatten(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield key and value; in an object inside, a label stands for itself, another key for the outer one."""
+    for key, value in fields.items():
+        if not isinstance(value, dict):
+            yield key, _words(value)
+            continue
+        for inner, deeper in value.items():
+            yield (inner, _words(deeper)) if _label(inner) else (key, f"{inner}: {_words(deeper)}")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_words(item) for item in value)
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_words(item)}" for key, item in value.items())
+    return "" if value is None else " ".join(str(value).split())

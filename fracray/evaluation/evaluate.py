@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fracray.bundle.bundle import Bundle
-from fracray.captions.findings import parse_findings, verdict
+from fracray.captions.findings import parse_findings
 from fracray.captions.prompt import load_prompt
+from fracray.captions.verdict import verdict
 from fracray.config import CaptionSettings, EvaluationSettings
 from fracray.errors import EvaluationError
 from fracray.evaluation.metrics import (

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from fracray.bundle.bundle import Bundle
 from fracray.captions.captioner import Caption
-from fracray.captions.findings import verdict
+from fracray.captions.verdict import verdict
 from fracray.explain.grad_cam import decision_map
 from fracray.explain.overlay import hottest_box, overlay
 from fracray.fusion.classifier import SYSTEMS, Classifier

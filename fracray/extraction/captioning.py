@@ -11,8 +11,9 @@ import pyarrow as pa
 import torch
 
 from fracray.captions.captioner import Caption, open_captioner
-from fracray.captions.findings import parse_findings, verdict
+from fracray.captions.findings import parse_findings
 from fracray.captions.prompt import load_prompt
+from fracray.captions.verdict import verdict
 from fracray.config import CaptionSettings
 from fracray.errors import CaptionerError
 from fracray.extraction.rows import Row, infer, result_type, timed

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fracray.captions.captioner import captioner_image_size, open_captioner, prepare
-from fracray.captions.findings import parse_findings, verdict
+from fracray.captions.findings import parse_findings
 from fracray.captions.gemma import GemmaCaptioner
+from fracray.captions.verdict import verdict
 from fracray.config import CaptionSettings
 from fracray.radiographs.phantoms import Phantom, make_phantom
 

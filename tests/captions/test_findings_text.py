@@ -1,7 +1,8 @@
 import pytest
 
-from fracray.captions.findings import parse_findings, verdict
+from fracray.captions.findings import parse_findings
 from fracray.captions.tiny.findings_text import write_findings
+from fracray.captions.verdict import verdict
 from fracray.radiographs.phantoms import make_phantom
 
 

@@ -21,9 +21,7 @@ def block(hashes: list[int | None], findings: str = "ok", test: SelfTest | None 
             "captions_reason": pa.array([None if value else "broken" for value in hashes], pa.string()),
             "captions_findings": pa.array([findings] * count, pa.string()),
             "caption_hash": pa.array(hashes, pa.int64()),
-            "self_test": pa.array(
-                [json.dumps(asdict(test)) if test else None] + [None] * (count - 1), pa.string()
-            ),
+            "self_test": pa.array(tests, pa.string()),
         }
     )
 
