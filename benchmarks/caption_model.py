@@ -16,7 +16,7 @@ from transformers import (
     Gemma3ForConditionalGeneration,
 )
 
-from fracray.captions.gemma import NOT_QUANTISED
+from fracray.captions.loading import NOT_QUANTISED
 
 SHARD_BYTES = 2**30
 NOISE = 2**24 - 3
