@@ -48,8 +48,9 @@ _MARKS = r"[\s>#*_`\u2022\u2013-]*+(?:\d{1,2}[.)]\s)?+[\s*_`]*+"
 _NAME = r"([A-Za-z][A-Za-z _&/-]{1,30}?)(?:\s?\([^()]{1,40}\))?"
 _LABELLED = re.compile(rf"^{_MARKS}{_NAME}(?:[*_`\s]*:|[*_`]*\s[\u2013-](?=\s))[*_`]*(.*)$")
 _HEADING = re.compile(rf"^{_MARKS}{_NAME}[\s*_`#]*()$")
+_START = re.compile(_MARKS)
 _INLINE = re.compile(
-    rf"(?<!\d[.)])(?:(?<=[.;])\s|(?<=[\w.;,)])\s(?=\*\*))\s?(?=[*_]*(?:{_ANY_NAME})[*_]*\s?:)", re.IGNORECASE
+    rf"(?:(?<=[.;])\s|(?<=[\w.;,)])\s(?=\*\*))\s?(?=[*_]*(?:{_ANY_NAME})[*_]*\s?:)", re.IGNORECASE
 )
 _ITEM = re.compile(r"\s*(?:[*\u2022\u2013-]|\d{1,2}[.)])\s")
 _WIDE_COLON = "\uff1a"
@@ -120,7 +121,7 @@ def labelled_lines(text: str) -> list[Line]:
 def _read_lines(text: str) -> Iterator[Line]:
     """Text under a label belongs to it until the next label, or a paragraph of its own after the first."""
     label, content_seen, blank_before = None, False, False
-    for whole in _INLINE.sub("\n", text).splitlines():
+    for whole in _one_label_a_line(text):
         name, content = _split(whole)
         if name:
             label, content_seen = name, False
@@ -129,6 +130,13 @@ def _read_lines(text: str) -> Iterator[Line]:
         content_seen = content_seen or bool(content)
         blank_before = not content
         yield Line(label, whole, content)
+
+
+def _one_label_a_line(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        marks = _START.match(line)
+        start = marks.end() if marks else 0  # a list's number is no end of a sentence
+        yield from (line[:start] + _INLINE.sub("\n", line[start:])).splitlines() or [""]
 
 
 def _split(line: str) -> tuple[str | None, str]:

@@ -88,6 +88,9 @@ CUT_JSON = (
         ("Impression:\n\n1. Fracture of the ulna.\n\n2. No dislocation.", "partial", {
             "impression": "Fracture of the ulna. No dislocation.",
         }),
+        ("Displacement: 3. Angulation: 12. **Joints**: narrow", "partial", {
+            "displacement": "3.", "angulation": "12.", "joints": "narrow",
+        }),
         ("Bones: radius\nOther: none\nBones: ulna", "partial", {"bones": "radius ulna", "other": "none"}),
         ("Displacement: 4 mm\nAlignment: poor", "partial", {"displacement": "4 mm"}),
         ("Bones (shape): smooth\nImpression/Conclusion: normal", "partial", {
