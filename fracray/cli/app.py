@@ -33,7 +33,7 @@ def config_command(config: ConfigFile = None, profile: Profile = None, overrides
 
 def _add_commands() -> None:
     # Imported here: torch, transformers and ray take seconds, which `--version` and `config` need not pay.
-    from fracray.cli import answers, demo, features, fitting, radiographs
+    from fracray.cli import answers, demo, features, fitting, radiographs, store
 
     for command in (
         radiographs.phantoms,
@@ -47,6 +47,7 @@ def _add_commands() -> None:
         demo.demo,
     ):
         app.command()(command)
+    app.add_typer(store.app, name="features")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,14 +15,21 @@ from fracray.radiographs.manifest import build_manifest
 from fracray.radiographs.phantoms import write_phantoms
 from fracray.schema import MANIFEST, write_table
 
+FRACTURED_SHARE = 131 / 420
+
 
 def phantoms(
     out: Annotated[Path, typer.Argument(help="new folder for the radiographs")],
     count: Annotated[int, typer.Option(help="number of radiographs")] = 420,
-    fractured: Annotated[int, typer.Option(help="how many of them show a fracture")] = 131,
+    fractured: Annotated[
+        int | None,
+        typer.Option(help="how many of them show a fracture [default: 31 %, as in the paper's data]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="seed; the same seed makes the same files")] = 7,
 ) -> None:
     """Make synthetic radiographs with ground truth: class folders, masks, truth.parquet."""
+    if fractured is None:
+        fractured = round(count * FRACTURED_SHARE)
     make_phantoms(out, count, fractured, seed)
     made(out, f"{count} phantoms, {fractured} fractured", f"fracray manifest {out} --out manifest.parquet")
 

@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
 
 console = Console()
 SECONDS_BETWEEN_LINES = 10.0
@@ -20,7 +28,13 @@ Report = Callable[..., None]
 def progress(label: str) -> Iterator[Report]:
     """Yield a function that shows progress: a bar on a terminal, plain lines in a log."""
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(label, total=None)
 
@@ -29,21 +43,34 @@ def progress(label: str) -> Iterator[Report]:
 
             yield report
         return
-    last = time.monotonic()
+    started = last = time.monotonic()
 
     def report_line(done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if done >= total or now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            say(f"{label}: {done} of {total} {note}".rstrip())
+            parts = (f"{label}: {done} of {total}", note, _pace(done, total, now - started))
+            say(" ".join(part for part in parts if part))
 
     yield report_line
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    if not done or seconds < 1:
+        return ""
+    rate = done / seconds
+    return f"{rate:.1f} per second, {(total - done) / rate:.0f} s left"
 
 
 def say(text: str) -> None:
     """Print one line as it is, without markup or wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(table: Table) -> None:
+    """Print a table."""
+    console.print(table)
 
 
 def made(path: Path, what: str, then: str | None = None) -> None:

@@ -2,31 +2,25 @@
 
 import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray.data
 import ray.exceptions
 
-from fracray import schema
-from fracray.captions.captioner import captioner_fingerprint, captioner_image_size
-from fracray.config import Config, ExtractionSettings
+from fracray.captions.captioner import captioner_image_size
+from fracray.config import Config
 from fracray.errors import ClusterError, FracrayError
 from fracray.extraction.captioning import CaptionRows
-from fracray.extraction.cluster import ActorPool, book, connected
+from fracray.extraction.cluster import book, connected
 from fracray.extraction.embedding import EmbedRows
+from fracray.extraction.plan import Plan, plan_extraction
 from fracray.extraction.reading import read_rows
-from fracray.extraction.rows import WORK
 from fracray.extraction.store import FEATURES, Feature, FeatureStore
 from fracray.extraction.summary import Counts, ExtractionSummary, FeatureSummary, OnProgress
 from fracray.extraction.writing import write_rows
-from fracray.vision.backbone import backbone_fingerprint
-
-_BLOCKS_PER_ACTOR = 4
 
 
 def extract(
@@ -48,36 +42,35 @@ def extract(
     Raises `TableError` (manifest), `ClusterError` (too few CPUs or GPUs, or lost workers), `CaptionerError`,
     `BackboneError` (a model cannot be loaded) and `StoreError`.
     """
+    return run_plan(
+        plan_extraction(manifest, store, config, retry_failed=retry_failed), store, config, on_progress
+    )
+
+
+def run_plan(
+    plan: Plan, store: FeatureStore, config: Config, on_progress: OnProgress | None = None
+) -> ExtractionSummary:
+    """Do what `plan` says, as `extract` does."""
     started = time.perf_counter()
-    usable = _usable(manifest)
-    fingerprints: dict[Feature, str] = {
-        "captions": captioner_fingerprint(config.captions),
-        "embeddings": backbone_fingerprint(config.vision),
-    }
-    held = {feature: store.present(feature, fingerprints[feature]) for feature in FEATURES}
-    sound = {feature: store.present(feature, fingerprints[feature], failed=False) for feature in FEATURES}
-    settled = sound if retry_failed else held
-    work = _missing(usable, settled)
-    counts = Counts(total=work.num_rows, on_progress=on_progress)
-    if work.num_rows:
-        _describe(store, fingerprints, config)
-        with connected(), contextlib.closing(_run(work, store, fingerprints, config)) as blocks:
+    counts = Counts(total=plan.work.num_rows, on_progress=on_progress)
+    if plan.work.num_rows:
+        _describe(store, plan.fingerprints, config)
+        with connected(), contextlib.closing(_run(plan, store, config)) as blocks:
             for block in blocks:
                 counts.add(block)
-    ids = set(usable["image_id"].to_pylist())
     features = {
         feature: FeatureSummary(
-            fingerprint=fingerprints[feature],
-            present=len(ids & held[feature]),
-            failed_before=len(ids & (settled[feature] - sound[feature])),
+            fingerprint=plan.fingerprints[feature],
+            present=plan.present[feature],
+            failed_before=plan.failed_before[feature],
             by_status=counts.by_status[feature],
             failures=counts.failures[feature],
         )
         for feature in FEATURES
     }
     return ExtractionSummary(
-        rows=usable.num_rows,
-        worked=work.num_rows,
+        rows=plan.rows,
+        worked=plan.work.num_rows,
         captions=features["captions"],
         embeddings=features["embeddings"],
         variety=counts.variety,
@@ -87,41 +80,17 @@ def extract(
     )
 
 
-def _usable(manifest: pa.Table) -> pa.Table:
-    checked = schema.check(manifest, schema.MANIFEST, "manifest")
-    rows = checked.filter(pc.equal(checked["status"], "ok")).select(["image_id", "uri"])
-    # One row per image, whatever the manifest says.
-    return (
-        rows.group_by("image_id", use_threads=False)
-        .aggregate([("uri", "first")])
-        .rename_columns(["image_id", "uri"])
-    )
-
-
-def _missing(usable: pa.Table, settled: Mapping[Feature, set[str]]) -> pa.Table:
-    """Return the rows (schema WORK) that lack a feature, with what they lack."""
-    ids = usable["image_id"].to_pylist()
-    work = usable
-    for feature in FEATURES:
-        wishes = pa.array([image_id not in settled[feature] for image_id in ids], pa.bool_())
-        work = work.append_column(f"want_{feature}", wishes)
-    return work.filter(pc.or_(work["want_captions"], work["want_embeddings"])).cast(WORK)
-
-
 def _describe(store: FeatureStore, fingerprints: Mapping[Feature, str], config: Config) -> None:
     store.write_settings("captions", fingerprints["captions"], config.captions.model_dump(mode="json"))
     vision = config.vision.model_dump(mode="json", include={"preprocessing", "backbone"})
     store.write_settings("embeddings", fingerprints["embeddings"], vision)
 
 
-def _run(
-    work: pa.Table, store: FeatureStore, fingerprints: Mapping[Feature, str], config: Config
-) -> Generator[pa.Table, None, None]:
-    """Run the steps over `work` as one streaming plan; yields the counts of each block once it is written."""
-    pools = _pools(work, config.extraction)
-    bookings = book(list(pools.values()))
-    rows_per_block = _rows_per_block(work.num_rows, pools.values(), config.extraction)
-    image_size = captioner_image_size(config.captions) if "captions" in pools else 0
+def _run(plan: Plan, store: FeatureStore, config: Config) -> Generator[pa.Table, None, None]:
+    """Run the steps as one streaming job of Ray Data; yields the counts of each block once it is written."""
+    work, fingerprints, rows_per_block = plan.work, plan.fingerprints, plan.rows_per_block
+    bookings = book(list(plan.pools.values()))
+    image_size = captioner_image_size(config.captions) if "captions" in plan.pools else 0
     starts = range(0, work.num_rows, rows_per_block)
     with _quiet_ray_data(), _errors_of_workers():
         data = ray.data.from_arrow([work.slice(start, rows_per_block) for start in starts])
@@ -144,7 +113,7 @@ def _run(
                 config.vision.batch_size,
             ),
         }
-        for feature, pool in pools.items():
+        for feature, pool in plan.pools.items():
             model, arguments, batch_size = models[feature]
             data = data.map_batches(
                 _Actor,
@@ -184,28 +153,6 @@ class _Actor:
         if self._error is not None:
             raise self._error
         return self._step(table)
-
-
-def _pools(work: pa.Table, settings: ExtractionSettings) -> dict[Feature, ActorPool]:
-    """Return the actor pools that `work` needs; a feature that no row wishes for loads no model."""
-    pools: dict[Feature, ActorPool] = {
-        "captions": ActorPool(
-            "caption",
-            settings.caption_actors,
-            settings.cpus_per_caption_actor,
-            settings.gpus_per_caption_actor,
-        ),
-        "embeddings": ActorPool(
-            "vision", settings.vision_actors, settings.cpus_per_vision_actor, settings.gpus_per_vision_actor
-        ),
-    }
-    return {feature: pool for feature, pool in pools.items() if pc.any(work[f"want_{feature}"]).as_py()}
-
-
-def _rows_per_block(rows: int, pools: Iterable[ActorPool], settings: ExtractionSettings) -> int:
-    """Return at most `settings.rows_per_block`, and less where every actor would not get a few blocks."""
-    actors = max(pool.actors for pool in pools)
-    return min(settings.rows_per_block, math.ceil(rows / (_BLOCKS_PER_ACTOR * actors)))
 
 
 @contextlib.contextmanager

@@ -65,14 +65,14 @@ class FeatureStore:
         loses to any other, and then the first in the order of the file names stands. Raises `StoreError` if
         there are no rows or a file is no Parquet, `TableError` if a file does not fit the schema.
         """
-        parts = self._parts(feature, fingerprint)
+        parts = self.parts(feature, fingerprint)
         if not parts:
             raise StoreError(
                 f"{self._part_folder(feature, fingerprint)}: no {feature} with these settings; "
                 "run `fracray extract` with the same settings first"
             )
         tables = [_checked(_read_part(path), feature, fingerprint, path) for path in parts]
-        return _each_image_once(pa.concat_tables(tables))
+        return each_image_once(pa.concat_tables(tables))
 
     def present(self, feature: Feature, fingerprint: str, *, failed: bool = True) -> set[str]:
         """Return the image_ids that have a row; with `failed=False` only those with a row that did not fail.
@@ -80,7 +80,7 @@ class FeatureStore:
         Reads two columns only. An unknown fingerprint is an empty set.
         """
         found: set[str] = set()
-        for path in self._parts(feature, fingerprint):
+        for path in self.parts(feature, fingerprint):
             rows = _read_part(path, ["image_id", "status"])
             if not failed:
                 rows = rows.filter(pc.not_equal(rows["status"], "failed"))
@@ -94,11 +94,21 @@ class FeatureStore:
             return []
         return sorted(child.name for child in folder.iterdir() if any(child.glob("part-*.parquet")))
 
+    def settings(self, feature: Feature, fingerprint: str) -> dict[str, Any]:
+        """Return what was written down for `fingerprint`; empty if nothing was."""
+        path = self._part_folder(feature, fingerprint) / _SETTINGS
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def parts(self, feature: Feature, fingerprint: str) -> list[Path]:
+        """Return the files of a fingerprint, in the order of their names."""
+        return sorted(self._part_folder(feature, fingerprint).glob("part-*.parquet"))
+
     def _part_folder(self, feature: Feature, fingerprint: str) -> Path:
         return self.folder / feature / fingerprint
-
-    def _parts(self, feature: Feature, fingerprint: str) -> list[Path]:
-        return sorted(self._part_folder(feature, fingerprint).glob("part-*.parquet"))
 
 
 def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -148,7 +158,8 @@ def _checked(table: pa.Table, feature: Feature, fingerprint: str, path: Path) ->
     return checked
 
 
-def _each_image_once(table: pa.Table) -> pa.Table:
+def each_image_once(table: pa.Table) -> pa.Table:
+    """Return each image's best row, by image_id: ok before others, failed last, then the first."""
     status = table["status"].to_numpy()
     rank = np.where(status == "ok", 0, np.where(status == "failed", 2, 1))
     # lexsort is stable, so rows equal in both keys keep the order of the files.
