@@ -8,7 +8,8 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.table import Table
+from rich.box import SIMPLE
+from rich.table import Column, Table
 
 from fracray.cli.options import ConfigFile, Manifest, Overrides, Profile, Store, resolve
 from fracray.cli.screen import made, say, show
@@ -27,7 +28,8 @@ SAMPLES = 3
 @app.command("ls")
 def list_features(store: StoreFolder = Path("features")) -> None:
     """List what is there: for which model and prompt, how many rows, how many failed."""
-    table = Table("feature", "fingerprint", "rows", "failed", "files", "MB", "made with")
+    name = Column("fingerprint", no_wrap=True)
+    table = Table("feature", name, "rows", "failed", "files", "MB", "made with", box=SIMPLE)
     features = FeatureStore(store)
     for feature, fingerprint in _everything(features):
         statuses = _statuses(features, feature, fingerprint)
