@@ -16,6 +16,7 @@ from fracray.captions.tiny import vision_tower
 from fracray.captions.tiny.architecture import IMAGE_SIZE, build_model, build_processor, build_tower
 from fracray.captions.tiny.card import measure, write_card
 from fracray.captions.tiny.findings_text import write_findings
+from fracray.captions.tiny.heads import Heads
 from fracray.captions.tiny.parallel import run_parallel
 from fracray.captions.tiny.phantom_set import (
     FIRST_HELD_OUT_SEED,
@@ -26,7 +27,7 @@ from fracray.captions.tiny.phantom_set import (
     render_pairs,
     share,
 )
-from fracray.captions.tiny.vision_training import Heads, train_on_crops, train_on_pictures
+from fracray.captions.tiny.vision_training import train_on_crops, train_on_pictures
 from fracray.captions.tiny.words_training import image_features, train_words
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from torch.nn.utils import parametrize
 from fracray.captions.prompt import Prompt, chat_message
 from fracray.captions.tiny.architecture import IMAGE_SIZE, IMAGE_TOKENS, PATCH
 from fracray.captions.tiny.findings_text import write_findings
+from fracray.captions.tiny.heads import encode
 from fracray.captions.tiny.parallel import steps
 from fracray.captions.tiny.phantom_set import PhantomSet
-from fracray.captions.tiny.vision_training import encode
 
 log = logging.getLogger(__name__)
 
