@@ -52,6 +52,8 @@ class Preprocessing(Settings):
 
     size: int = Field(224, ge=32, le=2048, description="side of the square input, pixels (paper: 224)")
     keep_proportions: bool = Field(False, description="pad to a square instead of squeezing")
+    crop_borders: bool = Field(False, description="cut off collimated borders, at most a quarter per edge")
+    clahe: bool = Field(False, description="equalise local contrast (CLAHE)")
 
 
 class BackboneSettings(Settings):

@@ -7,6 +7,7 @@ converted to safetensors load as they are: a three-channel first convolution is 
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fracray.config import BackboneSettings, VisionSettings
+from fracray.config import BackboneSettings, Preprocessing, VisionSettings
 from fracray.errors import BackboneError
 from fracray.fingerprint import file_hash, fingerprint
 from fracray.vision.architectures import ARCHITECTURES
@@ -111,10 +112,16 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
     """
     return fingerprint(
         version=VERSION,
-        preprocessing=settings.preprocessing,
+        preprocessing=_preprocessing_identity(settings.preprocessing),
         architecture=settings.backbone.architecture,
         weights=_weights_identity(settings.backbone),
     )
+
+
+def _preprocessing_identity(settings: Preprocessing) -> dict[str, Any]:
+    # Switches that came later stand here only when on, so that features stored before them stay valid.
+    later = ("crop_borders", "clahe")
+    return {name: value for name, value in settings.model_dump().items() if value or name not in later}
 
 
 def _weights_identity(settings: BackboneSettings) -> str:

@@ -148,9 +148,18 @@ def test_the_fingerprint_follows_all_that_changes_an_embedding_and_nothing_else(
         backbone_fingerprint(at_path),
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(size=160)})),
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(keep_proportions=True)})),
+        backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(crop_borders=True)})),
+        backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(clahe=True)})),
         backbone_fingerprint(VisionSettings(backbone=BackboneSettings(weights="random"))),
         backbone_fingerprint(
             VisionSettings(backbone=BackboneSettings(architecture="resnet18", weights="imagenet"))
         ),
     ]
-    assert len({base, *others}) == 6
+    assert len({base, *others}) == 8
+
+
+def test_features_that_were_stored_before_a_setting_existed_stay_valid() -> None:
+    random = BackboneSettings(weights="random")
+    padded = Preprocessing(keep_proportions=True)
+    assert backbone_fingerprint(VisionSettings(backbone=random)) == "e247153ff2b1b192"
+    assert backbone_fingerprint(VisionSettings(backbone=random, preprocessing=padded)) == "4093ac98e468758d"
