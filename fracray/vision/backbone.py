@@ -5,8 +5,10 @@ converted to safetensors load as they are: a three-channel first convolution is 
 `fc` is left out.
 """
 
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -180,8 +182,12 @@ def _download(architecture: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = ARCHITECTURES[architecture].imagenet.get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException, UnpicklingError, EOFError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
+        if (folder / name).is_file():
+            raise BackboneError(
+                f"{folder / name}: damaged or no weights; remove it or copy it again"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BackboneError(
             f"ImageNet weights of {architecture} cannot be downloaded ({reason}); bring the file {name} from "
