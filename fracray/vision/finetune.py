@@ -24,6 +24,7 @@ PATIENCE = 3
 """Epochs without a better validation loss after which fine-tuning stops."""
 WARM_UP = 0.1
 """Share of all steps in which the learning rate rises; afterwards it falls along a cosine to zero."""
+MOMENTUM = 0.9
 HEAD_RATE = 10.0
 """The new head learns this many times faster than the pretrained stages."""
 _BATCH = 64
@@ -103,6 +104,7 @@ def learn(
     head = _new_head(embedding_dim, seed, frozen.device)
     batches = max(1, len(rows) // settings.batch_size)
     optimiser, schedule = _optimiser(stages, head, settings, settings.epochs * batches)
+    frozen.fill(rows)
     best: tuple[float, dict[str, Tensor]] | None = None
     since_best = 0
     for epoch in range(settings.epochs):
@@ -154,9 +156,14 @@ def _optimiser(
         {"params": list(head.parameters()), "lr": settings.learning_rate * HEAD_RATE},
         {"params": list(stages.parameters()), "lr": settings.learning_rate},
     ]
-    optimiser = torch.optim.AdamW(
-        [group for group in groups if group["params"]], weight_decay=settings.weight_decay
-    )
+    learning = [group for group in groups if group["params"]]
+    optimiser: torch.optim.Optimizer
+    if settings.optimiser == "sgd":
+        optimiser = torch.optim.SGD(
+            learning, momentum=MOMENTUM, nesterov=True, weight_decay=settings.weight_decay
+        )
+    else:
+        optimiser = torch.optim.AdamW(learning, weight_decay=settings.weight_decay)
     warm = max(1, round(steps * WARM_UP))
 
     def factor(step: int) -> float:
