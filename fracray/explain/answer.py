@@ -92,7 +92,9 @@ def answer(
     settings = bundle.config.vision
     pixels = np.stack([preprocess(radiograph.pixels, settings.preprocessing) for radiograph in radiographs])
     texts = [caption.text or "" for caption in captions]
-    embeddings = embed(bundle.pipeline.backbone, pixels, settings.batch_size, settings.device)
+    embeddings = embed(
+        bundle.pipeline.backbone, pixels, settings.batch_size, settings.device, settings.precision
+    )
     classifiers = bundle.pipeline.classifiers
     probabilities = {name: classifiers[name].probabilities(embeddings, texts) for name in SYSTEMS}
     decided = time.perf_counter()

@@ -112,11 +112,14 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
     Hashes the weights' file but does not load it; fine-tuning, batch size and device have no part in it.
     Raises `BackboneError` when the weights' file is missing.
     """
+    # Later than the first stored features, so it stands here only when it is not float32.
+    precision = {} if settings.precision == "float32" else {"precision": settings.precision}
     return fingerprint(
         version=VERSION,
         preprocessing=_preprocessing_identity(settings.preprocessing),
         architecture=settings.backbone.architecture,
         weights=_weights_identity(settings.backbone),
+        **precision,
     )
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone, pool
-from fracray.vision.device import choose_device, exact_arithmetic, training_arithmetic
+from fracray.vision.device import Precision, choose_device, embedding_arithmetic, training_arithmetic
 from fracray.vision.frozen import FrozenStages, split
 
 logger = logging.getLogger(__name__)
@@ -134,12 +134,17 @@ def learn(
         stages.load_state_dict(best[1])
 
 
-def embed_rows(stages: nn.Sequential, frozen: FrozenStages, rows: NDArray[np.intp]) -> Tensor:
-    """Return the embeddings float32 `[len(rows), d]` of unaugmented `rows` after `stages`, on the CPU."""
+def embed_rows(
+    stages: nn.Sequential, frozen: FrozenStages, rows: NDArray[np.intp], precision: Precision = "float32"
+) -> Tensor:
+    """Return the embeddings float32 `[len(rows), d]` of unaugmented `rows` after `stages`, on the CPU.
+
+    With `precision` bfloat16 only the learning stages compute in it.
+    """
     parts = []
-    with torch.no_grad(), exact_arithmetic():
+    with torch.no_grad(), embedding_arithmetic(frozen.device, precision):
         for start in range(0, len(rows), _BATCH):
-            parts.append(pool(stages(frozen.activations(rows[start : start + _BATCH], 0))).cpu())
+            parts.append(pool(stages(frozen.activations(rows[start : start + _BATCH], 0)).float()).cpu())
     return torch.cat(parts)
 
 

@@ -169,12 +169,13 @@ def test_the_fingerprint_follows_all_that_changes_an_embedding_and_nothing_else(
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(keep_proportions=True)})),
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(crop_borders=True)})),
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(clahe=True)})),
+        backbone_fingerprint(same.model_copy(update={"precision": "bfloat16"})),
         backbone_fingerprint(VisionSettings(backbone=BackboneSettings(weights="random"))),
         backbone_fingerprint(
             VisionSettings(backbone=BackboneSettings(architecture="resnet18", weights="imagenet"))
         ),
     ]
-    assert len({base, *others}) == 8
+    assert len({base, *others}) == 9
 
 
 def test_features_that_were_stored_before_a_setting_existed_stay_valid() -> None:
