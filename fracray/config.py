@@ -57,6 +57,8 @@ class Preprocessing(Settings):
 
     size: int = Field(224, ge=32, le=2048, description="side of the square input, pixels (paper: 224)")
     keep_proportions: bool = Field(False, description="pad to a square instead of squeezing")
+    crop_borders: bool = Field(False, description="cut off collimated borders, at most a quarter per edge")
+    clahe: bool = Field(False, description="equalise local contrast (CLAHE)")
 
 
 class BackboneSettings(Settings):
@@ -76,6 +78,7 @@ class FinetuneSettings(Settings):
     unfrozen: Literal["none", "fc", "layer4", "layer3+4", "all"] = Field(
         "layer4", description="stages that learn; none: the backbone stays as it is"
     )
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum 0.9")
     epochs: int = Field(8, ge=1, le=500)
     learning_rate: float = Field(3e-4, gt=0, lt=1)
     weight_decay: float = Field(1e-2, ge=0)
@@ -92,6 +95,9 @@ class VisionSettings(Settings):
     preprocessing: Preprocessing = Preprocessing()
     backbone: BackboneSettings = BackboneSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of embeddings; bfloat16: faster where the hardware has it, 1 % off"
+    )
     batch_size: int = Field(32, gt=0, description="radiographs per forward pass")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
 

@@ -30,6 +30,7 @@ MANIFEST = pa.schema(
         _field("height", pa.int32(), "pixels as stored in the file; null: unreadable", nullable=True),
         _field("bits", pa.int16(), "bits per pixel and channel; null: unreadable", nullable=True),
         _field("format", pa.string(), "PNG, JPEG, TIFF or DICOM; null: unreadable", nullable=True),
+        _field("warnings", pa.string(), "what looks wrong, joined by '; '; null: nothing", nullable=True),
         _field("status", pa.string(), "ok, unreadable or duplicate"),
         _field("reason", pa.string(), "why status is not ok; null: it is", nullable=True),
     ]

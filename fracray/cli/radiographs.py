@@ -80,6 +80,8 @@ def make_manifest(
     for row in rows:
         if row["status"] != "ok":
             say(f"  {row['status']}: {row['uri']}: {row['reason']}")
+        elif row["warnings"] is not None:
+            say(f"  warning: {row['uri']}: {row['warnings']}")
     return table
 
 

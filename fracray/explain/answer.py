@@ -13,6 +13,7 @@ from fracray.captions.verdict import verdict
 from fracray.explain.grad_cam import decision_map
 from fracray.explain.overlay import hottest_box, overlay
 from fracray.fusion.classifier import SYSTEMS, Classifier
+from fracray.radiographs.quality import quality_warnings
 from fracray.radiographs.read import Radiograph
 from fracray.vision.embed import embed
 from fracray.vision.preprocess import preprocess
@@ -69,7 +70,7 @@ class Answer(BaseModel):
         description="where the heat map peaks; null: nowhere, or no overlay"
     )
     overlay_png: str | None = Field(description="Grad-CAM of the fused decision, PNG, base64")
-    warnings: list[str]
+    warnings: list[str] = Field(description="what is wrong with the radiograph or its caption")
     bundle_id: str
     data_note: str = Field(description="what data the bundle was fitted on")
     timings_ms: dict[str, float]
@@ -91,7 +92,9 @@ def answer(
     settings = bundle.config.vision
     pixels = np.stack([preprocess(radiograph.pixels, settings.preprocessing) for radiograph in radiographs])
     texts = [caption.text or "" for caption in captions]
-    embeddings = embed(bundle.pipeline.backbone, pixels, settings.batch_size, settings.device)
+    embeddings = embed(
+        bundle.pipeline.backbone, pixels, settings.batch_size, settings.device, settings.precision
+    )
     classifiers = bundle.pipeline.classifiers
     probabilities = {name: classifiers[name].probabilities(embeddings, texts) for name in SYSTEMS}
     decided = time.perf_counter()
@@ -118,7 +121,7 @@ def answer(
                 by_system={name: float(values[index]) for name, values in probabilities.items()},
                 hottest_box=box,
                 overlay_png=picture,
-                warnings=_warnings(caption),
+                warnings=[*quality_warnings(radiograph), *_warnings(caption)],
                 bundle_id=bundle.id,
                 data_note=bundle.data_note,
                 timings_ms={},

@@ -37,7 +37,8 @@ class EmbedRows:
 
         def run(rows: Sequence[Row]) -> list[dict[str, Any]]:
             pixels = np.stack([row.pixels for row in rows])
-            numbers = embed(self.backbone, pixels, self.settings.batch_size, self.settings.device)
+            settings = self.settings
+            numbers = embed(self.backbone, pixels, settings.batch_size, settings.device, settings.precision)
             return [
                 {"embedding": row, "status": "ok", "reason": None}
                 if np.isfinite(row).all()

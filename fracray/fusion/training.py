@@ -52,6 +52,7 @@ def iterate_fold_embeddings(
         seed,
         batch_size=vision.batch_size,
         device=vision.device,
+        precision=vision.precision,
     )
 
 
@@ -120,7 +121,7 @@ def fit_pipeline(rows: Rows, config: Config, *, on_step: Callable[[str], None] |
     backbone = finetune(
         pretrained, rows.pixels, rows.labels, vision.finetune, config.seed, device=vision.device
     )
-    numbers = embed(backbone, rows.pixels, vision.batch_size, vision.device)
+    numbers = embed(backbone, rows.pixels, vision.batch_size, vision.device, vision.precision)
     classifiers: dict[str, Classifier] = {}
     for system in SYSTEMS:
         say(f"classifier: {system}")

@@ -20,6 +20,7 @@ from fracray.fingerprint import LENGTH, image_id
 from fracray.radiographs.duplicates import near_duplicate_groups, thumbnail
 from fracray.radiographs.folds import assign_folds
 from fracray.radiographs.labels import label_of_folder, plain_name
+from fracray.radiographs.quality import quality_warnings
 from fracray.radiographs.read import read_bytes, read_radiograph
 from fracray.schema import MANIFEST
 
@@ -42,6 +43,7 @@ class _Row:
     height: int | None = None
     bits: int | None = None
     format: str | None = None
+    warnings: str | None = None
     status: str = "ok"
     reason: str | None = None
 
@@ -62,8 +64,9 @@ def build_manifest(
     as for folders, or empty for not known), and `group` if rows belong together, such as all of one patient.
 
     Near-duplicates and rows of one given group share a group. Rows that are ok and labelled get a fold. The
-    same bytes again are a `duplicate`; with contradicting labels all of them are. `on_file(done, total)` is
-    called after each file. Raises `ManifestError` when the source is not usable as a whole.
+    same bytes again are a `duplicate`; with contradicting labels all of them are. What `quality_warnings`
+    finds is noted and changes neither status nor fold. `on_file(done, total)` is called after each file.
+    Raises `ManifestError` when the source is not usable as a whole.
     """
     if source.is_dir():
         rows = list(_rows_of_folder(source, label_folders or {}))
@@ -153,6 +156,7 @@ def _read(row: _Row, settings: RadiographSettings) -> None:
     row.image_id = image_id(data)
     row.height, row.width = radiograph.pixels.shape
     row.bits, row.format = radiograph.bits, radiograph.format
+    row.warnings = "; ".join(quality_warnings(radiograph)) or None
     row.small = thumbnail(radiograph.pixels)
 
 

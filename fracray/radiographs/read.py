@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs
 from numpy.typing import NDArray
 from PIL import ImageOps
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -50,6 +50,11 @@ _DAMAGED = (
 )
 
 
+_SAMPLED = 96
+_CLEARLY = 0.1
+"""Rows and columns sampled for colour, and how far channels must differ; more than a JPEG's own error."""
+
+
 @dataclass(frozen=True)
 class Radiograph:
     """One radiograph, upright, ready for preprocessing.
@@ -57,12 +62,14 @@ class Radiograph:
     `pixels`: float32 `[h, w]` in [0, 1], bright is dense (bone is brighter than soft tissue, air is dark).
     `bits`: bits of grey that were read per pixel. `format`: PNG, JPEG, TIFF or DICOM.
     `pixel_spacing_mm`: distance of rows and of columns in mm; None where the file says nothing.
+    `coloured`: share of pixels whose red, green and blue differ by more than a tenth of the range.
     """
 
     pixels: NDArray[np.float32]
     bits: int
     format: str
     pixel_spacing_mm: tuple[float, float] | None = None
+    coloured: float = 0.0
 
 
 def read_radiograph(data: bytes, settings: RadiographSettings) -> Radiograph:
@@ -82,8 +89,7 @@ def read_radiograph(data: bytes, settings: RadiographSettings) -> Radiograph:
         return Radiograph(pixels, bits, "DICOM", spacing)
     for name, (beginnings, plugin) in _FORMATS.items():
         if data.startswith(beginnings):
-            pixels, bits = _read_picture(data, name, plugin, settings.max_pixels)
-            return Radiograph(pixels, bits, name)
+            return _read_picture(data, name, plugin, settings.max_pixels)
     raise RadiographError("not a PNG, JPEG, TIFF or DICOM file; export it in one of these formats")
 
 
@@ -116,9 +122,7 @@ def _refuse_many_bytes(size: int, settings: RadiographSettings) -> None:
         )
 
 
-def _read_picture(
-    data: bytes, name: str, plugin: type[ImageFile], max_pixels: int
-) -> tuple[NDArray[np.float32], int]:
+def _read_picture(data: bytes, name: str, plugin: type[ImageFile], max_pixels: int) -> Radiograph:
     try:
         image: Image = plugin(BytesIO(data))
         refuse_many_pixels(*image.size, max_pixels)
@@ -127,12 +131,12 @@ def _read_picture(
         image = _upright(image)
         if image.mode.startswith("I;16"):
             pixels = np.asarray(image).astype(np.float32) / np.float32(2**bits - 1)
-            return (np.float32(1) - pixels if inverted else pixels), bits
+            return Radiograph(np.float32(1) - pixels if inverted else pixels, bits, name)
         if image.mode in ("I", "F"):
             raise RadiographError(
                 f"the {name} file holds signed, 32-bit or floating-point pixels; export it with 8 or 16 bits"
             )
-        return _grey(image), 1 if image.mode == "1" else 8
+        return Radiograph(_grey(image), 1 if image.mode == "1" else 8, name, coloured=_coloured(image))
     except _DAMAGED as error:
         _log.debug("Pillow could not read a %s file: %s", name, error)
         raise RadiographError(f"the {name} file is damaged or incomplete; export it again") from None
@@ -154,6 +158,12 @@ def _upright(image: Image) -> Image:
     except _DAMAGED:
         _log.debug("ignored unreadable EXIF data")
         return image
+
+
+def _coloured(image: Image) -> float:
+    """Return the share of pixels with clearly different channels, on a sample of them."""
+    sample = np.asarray(image.resize((_SAMPLED, _SAMPLED), Resampling.NEAREST).convert("RGB"), np.int16)
+    return float((np.ptp(sample, axis=2) > 255 * _CLEARLY).mean())
 
 
 def _grey(image: Image) -> NDArray[np.float32]:

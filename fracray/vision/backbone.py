@@ -5,8 +5,11 @@ converted to safetensors load as they are: a three-channel first convolution is 
 `fc` is left out.
 """
 
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fracray.config import BackboneSettings, VisionSettings
+from fracray.config import BackboneSettings, Preprocessing, VisionSettings
 from fracray.errors import BackboneError
 from fracray.fingerprint import file_hash, fingerprint
 from fracray.vision.architectures import ARCHITECTURES
@@ -109,12 +112,21 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
     Hashes the weights' file but does not load it; fine-tuning, batch size and device have no part in it.
     Raises `BackboneError` when the weights' file is missing.
     """
+    # Later than the first stored features, so it stands here only when it is not float32.
+    precision = {} if settings.precision == "float32" else {"precision": settings.precision}
     return fingerprint(
         version=VERSION,
-        preprocessing=settings.preprocessing,
+        preprocessing=_preprocessing_identity(settings.preprocessing),
         architecture=settings.backbone.architecture,
         weights=_weights_identity(settings.backbone),
+        **precision,
     )
+
+
+def _preprocessing_identity(settings: Preprocessing) -> dict[str, Any]:
+    # Switches that came later stand here only when on, so that features stored before them stay valid.
+    later = ("crop_borders", "clahe")
+    return {name: value for name, value in settings.model_dump().items() if value or name not in later}
 
 
 def _weights_identity(settings: BackboneSettings) -> str:
@@ -173,8 +185,12 @@ def _download(architecture: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = ARCHITECTURES[architecture].imagenet.get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException, UnpicklingError, EOFError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
+        if (folder / name).is_file():
+            raise BackboneError(
+                f"{folder / name}: damaged or no weights; remove it or copy it again"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BackboneError(
             f"ImageNet weights of {architecture} cannot be downloaded ({reason}); bring the file {name} from "

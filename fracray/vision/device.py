@@ -1,10 +1,14 @@
 """Which device computes, and how exactly."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 import torch
 
 from fracray.errors import BackboneError
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -29,6 +33,17 @@ def exact_arithmetic() -> AbstractContextManager[None]:
         enabled=True, deterministic=True, allow_tf32=False
     )
     return context
+
+
+@contextmanager
+def embedding_arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute embeddings inside the block: `exact_arithmetic`, or bfloat16 autocast whatever the hardware.
+
+    The precision is part of a feature's fingerprint, so it follows the settings and not the machine.
+    """
+    reduced = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with exact_arithmetic(), reduced:
+        yield
 
 
 def training_arithmetic(device: torch.device) -> torch.autocast:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone, pool
-from fracray.vision.device import choose_device, exact_arithmetic, training_arithmetic
+from fracray.vision.device import Precision, choose_device, embedding_arithmetic, training_arithmetic
 from fracray.vision.frozen import FrozenStages, split
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ PATIENCE = 3
 """Epochs without a better validation loss after which fine-tuning stops."""
 WARM_UP = 0.1
 """Share of all steps in which the learning rate rises; afterwards it falls along a cosine to zero."""
+MOMENTUM = 0.9
 HEAD_RATE = 10.0
 """The new head learns this many times faster than the pretrained stages."""
 _BATCH = 64
@@ -103,6 +104,7 @@ def learn(
     head = _new_head(embedding_dim, seed, frozen.device)
     batches = max(1, len(rows) // settings.batch_size)
     optimiser, schedule = _optimiser(stages, head, settings, settings.epochs * batches)
+    frozen.fill(rows)
     best: tuple[float, dict[str, Tensor]] | None = None
     since_best = 0
     for epoch in range(settings.epochs):
@@ -132,12 +134,17 @@ def learn(
         stages.load_state_dict(best[1])
 
 
-def embed_rows(stages: nn.Sequential, frozen: FrozenStages, rows: NDArray[np.intp]) -> Tensor:
-    """Return the embeddings float32 `[len(rows), d]` of unaugmented `rows` after `stages`, on the CPU."""
+def embed_rows(
+    stages: nn.Sequential, frozen: FrozenStages, rows: NDArray[np.intp], precision: Precision = "float32"
+) -> Tensor:
+    """Return the embeddings float32 `[len(rows), d]` of unaugmented `rows` after `stages`, on the CPU.
+
+    With `precision` bfloat16 only the learning stages compute in it.
+    """
     parts = []
-    with torch.no_grad(), exact_arithmetic():
+    with torch.no_grad(), embedding_arithmetic(frozen.device, precision):
         for start in range(0, len(rows), _BATCH):
-            parts.append(pool(stages(frozen.activations(rows[start : start + _BATCH], 0))).cpu())
+            parts.append(pool(stages(frozen.activations(rows[start : start + _BATCH], 0)).float()).cpu())
     return torch.cat(parts)
 
 
@@ -154,9 +161,14 @@ def _optimiser(
         {"params": list(head.parameters()), "lr": settings.learning_rate * HEAD_RATE},
         {"params": list(stages.parameters()), "lr": settings.learning_rate},
     ]
-    optimiser = torch.optim.AdamW(
-        [group for group in groups if group["params"]], weight_decay=settings.weight_decay
-    )
+    learning = [group for group in groups if group["params"]]
+    optimiser: torch.optim.Optimizer
+    if settings.optimiser == "sgd":
+        optimiser = torch.optim.SGD(
+            learning, momentum=MOMENTUM, nesterov=True, weight_decay=settings.weight_decay
+        )
+    else:
+        optimiser = torch.optim.AdamW(learning, weight_decay=settings.weight_decay)
     warm = max(1, round(steps * WARM_UP))
 
     def factor(step: int) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fracray.config import FinetuneSettings
 from fracray.vision.backbone import Backbone
-from fracray.vision.device import choose_device
+from fracray.vision.device import Precision, choose_device
 from fracray.vision.embed import embed
 from fracray.vision.finetune import embed_rows, learn
 from fracray.vision.frozen import FrozenStages, split
@@ -24,6 +24,7 @@ def iterate_by_folds(
     *,
     batch_size: int = 32,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield each value f of `folds` `[n]` with embeddings `[n, d]` of all rows, made without fold f's labels.
 
@@ -33,7 +34,7 @@ def iterate_by_folds(
     """
     values = [int(value) for value in np.unique(folds)]
     if settings.unfrozen in ("none", "fc"):
-        shared = embed(backbone, pixels, batch_size, device)
+        shared = embed(backbone, pixels, batch_size, device, precision)
         yield from ((value, shared) for value in values)
         return
     place = choose_device(device)
@@ -43,7 +44,7 @@ def iterate_by_folds(
         stages = copy.deepcopy(split(pretrained, settings.unfrozen)[1])
         rows = np.flatnonzero(folds != value)
         learn(stages, backbone.embedding_dim, frozen, rows, labels[rows], settings, seed)
-        yield value, embed_rows(stages, frozen, np.arange(len(pixels))).numpy()
+        yield value, embed_rows(stages, frozen, np.arange(len(pixels)), precision).numpy()
 
 
 def embed_by_folds(
@@ -56,10 +57,19 @@ def embed_by_folds(
     *,
     batch_size: int = 32,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> dict[int, NDArray[np.float32]]:
     """Return what `iterate_by_folds` yields, by fold."""
     return dict(
         iterate_by_folds(
-            backbone, pixels, labels, folds, settings, seed, batch_size=batch_size, device=device
+            backbone,
+            pixels,
+            labels,
+            folds,
+            settings,
+            seed,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
         )
     )

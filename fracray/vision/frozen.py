@@ -29,9 +29,10 @@ class FrozenStages:
     """Activations before the first learning stage, for `pixels` uint8 `[n, s, s]` and each augmentation draw.
 
     Draw 0 is the radiograph itself, kept in float32; the others are augmented, kept in bfloat16, and the same
-    whichever rows are asked for. `draws` is how many there are: one without augmentation; at most `DRAWS`
-    where activations are stored, fewer when `memory` bytes do not hold them; one per epoch where nothing is
-    frozen, so that nothing is worth storing.
+    whichever rows are asked for. Where the head alone learns, activations are pooled, `[n, d, 1, 1]`, as it
+    sees no more. `draws` is how many there are: one without augmentation; at most `DRAWS` where activations
+    are stored, fewer when `memory` bytes do not hold them; one per epoch where nothing is frozen, so that
+    nothing is worth storing.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class FrozenStages:
         self._pixels = torch.tensor(pixels)
         self._strength = settings.augmentation
         self._seed = seed
+        self._head_only = settings.unfrozen == "fc"
         self.device = device
         self._stores: dict[int, Tensor] = {}
         self._known: dict[int, NDArray[np.bool_]] = {}
@@ -58,30 +60,39 @@ class FrozenStages:
         self._stored = frozen and affordable >= min(wanted, 2)
         self.draws = min(wanted, affordable) if self._stored else wanted
 
+    def fill(self, rows: NDArray[np.intp]) -> None:
+        """Store what `rows` lack, all draws, so that no later epoch computes it; at most `draws` passes."""
+        if self._stored:
+            for draw in range(self.draws):
+                for start in range(0, len(rows), _BATCH):
+                    self.activations(rows[start : start + _BATCH], draw)
+
     def activations(self, rows: NDArray[np.intp], draw: int) -> Tensor:
         """Return the activations float32 `[len(rows), c, h, w]` of `rows` under augmentation `draw`."""
         if not self._stored:
             return self._compute(rows, draw)
         if draw not in self._stores:
-            shape = (len(self._pixels), *self._shape)
+            channels, height, width = self._shape
+            shape = (len(self._pixels), height, width, channels)
             dtype = torch.float32 if draw == 0 else torch.bfloat16
-            self._stores[draw] = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+            self._stores[draw] = torch.empty(shape, dtype=dtype, device=self.device)
             self._known[draw] = np.zeros(len(self._pixels), bool)
         store, known = self._stores[draw], self._known[draw]
         missing = np.unique(rows[~known[rows]])
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
-            store[batch] = self._compute(batch, draw).to(store.dtype).cpu()
+            store[batch] = self._compute(batch, draw).permute(0, 2, 3, 1).to(store.dtype)
         known[missing] = True
-        return store[rows].to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+        return store[rows].to(torch.float32).permute(0, 3, 1, 2)
 
     def _compute(self, rows: NDArray[np.intp], draw: int) -> Tensor:
         pixels = self._pixels[rows].to(self.device)
         if draw == 0:
             with torch.no_grad(), exact_arithmetic():
-                plain: Tensor = self._stages(normalise(pixels))
-            return plain
+                return self._pooled(self._stages(normalise(pixels)))
         changes = draw_augmentations(len(self._pixels), self._strength, [self._seed, draw])
         with torch.no_grad(), training_arithmetic(self.device):
-            augmented: Tensor = self._stages(normalise(augment(pixels, changes[rows])))
-        return augmented.to(torch.float32)
+            return self._pooled(self._stages(normalise(augment(pixels, changes[rows]))).to(torch.float32))
+
+    def _pooled(self, activations: Tensor) -> Tensor:
+        return activations.mean(dim=(2, 3), keepdim=True) if self._head_only else activations

@@ -82,6 +82,17 @@ def test_every_file_of_a_class_folder_is_a_row_readable_or_not(folder: Path) -> 
         assert {row["label"] for row in rows.values() if row["fold"] == fold} == {0, 1}
 
 
+def test_what_looks_wrong_is_noted_and_changes_nothing_else(folder: Path) -> None:
+    save(folder / "Fractured" / "film.png", np.full((100, 300), 0.1, np.float32))
+    rows = rows_of(build_manifest(folder, SETTINGS, 7))
+    film = rows.pop("film.png")
+    noted = [warning.partition(":")[0] for warning in str(film["warnings"]).split("; ")]
+    assert noted == ["tiny", "blank", "too dark"]
+    assert film["status"] == "ok"
+    assert film["fold"] is not None
+    assert {row["warnings"] for row in rows.values()} == {None}
+
+
 def test_files_elsewhere_are_left_out_and_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(folder / "masks" / "0.png", drawn_bones(20))
     (folder / "truth.parquet").touch()

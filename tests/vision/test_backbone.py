@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import ResNet50_Weights, resnet18, resnet50
+from torchvision.models import ResNet50_Weights, resnet18, resnet34, resnet50, resnet101
 
 from fracray.config import BackboneSettings, Preprocessing, VisionSettings
 from fracray.errors import BackboneError
 from fracray.vision.backbone import Backbone, backbone_fingerprint, load_backbone, normalise, save_backbone
 
 
-@pytest.mark.parametrize(("architecture", "make"), [("resnet18", resnet18), ("resnet50", resnet50)])
+@pytest.mark.parametrize(
+    ("architecture", "make"),
+    [
+        ("resnet18", resnet18),
+        ("resnet34", resnet34),
+        ("resnet50", resnet50),
+        ("resnet101", resnet101),
+    ],
+)
 def test_grey_input_gives_what_its_rgb_copy_gives_in_the_rgb_network(
     architecture: str, make: Any, tmp_path: Path
 ) -> None:
@@ -126,6 +134,17 @@ def test_a_failed_download_names_the_file_to_bring_and_where(monkeypatch: pytest
         load_backbone(BackboneSettings(architecture="resnet50", weights="imagenet"))
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>proxy says no</html>", b"PK\x03\x04" + bytes(100)])
+def test_a_damaged_file_of_imagenet_weights_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(content)
+    with pytest.raises(BackboneError, match=r"resnet18-f37072fd\.pth: damaged"):
+        load_backbone(BackboneSettings(architecture="resnet18", weights="imagenet"))
+
+
 def test_there_are_no_imagenet_weights_for_resnet10() -> None:
     with pytest.raises(BackboneError, match="no ImageNet weights for resnet10"):
         load_backbone(BackboneSettings(weights="imagenet"))
@@ -148,9 +167,19 @@ def test_the_fingerprint_follows_all_that_changes_an_embedding_and_nothing_else(
         backbone_fingerprint(at_path),
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(size=160)})),
         backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(keep_proportions=True)})),
+        backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(crop_borders=True)})),
+        backbone_fingerprint(same.model_copy(update={"preprocessing": Preprocessing(clahe=True)})),
+        backbone_fingerprint(same.model_copy(update={"precision": "bfloat16"})),
         backbone_fingerprint(VisionSettings(backbone=BackboneSettings(weights="random"))),
         backbone_fingerprint(
             VisionSettings(backbone=BackboneSettings(architecture="resnet18", weights="imagenet"))
         ),
     ]
-    assert len({base, *others}) == 6
+    assert len({base, *others}) == 9
+
+
+def test_features_that_were_stored_before_a_setting_existed_stay_valid() -> None:
+    random = BackboneSettings(weights="random")
+    padded = Preprocessing(keep_proportions=True)
+    assert backbone_fingerprint(VisionSettings(backbone=random)) == "e247153ff2b1b192"
+    assert backbone_fingerprint(VisionSettings(backbone=random, preprocessing=padded)) == "4093ac98e468758d"

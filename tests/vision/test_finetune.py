@@ -10,7 +10,7 @@ from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone
 from fracray.vision.embed import embed
-from fracray.vision.finetune import PATIENCE, EpochReport, finetune
+from fracray.vision.finetune import PATIENCE, EpochReport, finetune, learn
 from fracray.vision.folds import embed_by_folds
 from fracray.vision.frozen import DRAWS, FrozenStages, split
 
@@ -112,6 +112,15 @@ def test_the_rarer_class_weighs_as_much_as_the_other(backbone: Backbone, toy: To
     assert reports[-1].training_loss == pytest.approx(np.log(2), abs=0.01)
 
 
+def test_sgd_learns_too_and_takes_other_steps(backbone: Backbone, toy: Toy) -> None:
+    reports: list[EpochReport] = []
+    settings = QUICK.model_copy(update={"optimiser": "sgd", "learning_rate": 1e-2, "epochs": 4})
+    tuned = finetune(backbone, *toy(48, 0), settings, seed=1, validation=toy(24, 1), on_epoch=reports.append)
+    assert max(report.validation_auroc or 0 for report in reports) > 0.99
+    other = finetune(backbone, *toy(48, 0), settings.model_copy(update={"optimiser": "adamw"}), seed=1)
+    assert changed_stages(tuned, other) == {"layer4"}
+
+
 def test_one_class_only_is_refused(backbone: Backbone, toy: Toy) -> None:
     pixels, _ = toy(8, 0)
     with pytest.raises(UsageError, match="both classes"):
@@ -138,6 +147,47 @@ def _gradient(stages: torch.nn.Sequential, activations: torch.Tensor) -> float:
     learning = copy.deepcopy(stages).requires_grad_(True)
     learning(activations).mean().backward()
     return float(torch.cat([p.grad.flatten() for p in learning.parameters() if p.grad is not None]).norm())
+
+
+@pytest.mark.parametrize("unfrozen", ["fc", "layer4", "layer3+4"])
+def test_losses_with_and_without_stored_activations_agree(
+    backbone: Backbone, toy: Toy, unfrozen: str
+) -> None:
+    pixels, labels = toy(24, 0)
+    settings = QUICK.model_copy(update={"unfrozen": unfrozen, "learning_rate": 1e-4})
+
+    def losses(memory: int) -> list[list[float | None]]:
+        reports: list[EpochReport] = []
+        learning = split(copy.deepcopy(backbone), unfrozen)[1]
+        frozen = FrozenStages(backbone, pixels, settings, 5, CPU, memory=memory)
+        checked = FrozenStages(backbone, pixels[::2], settings, 5, CPU, memory=memory), labels[::2]
+        learn(learning, 512, frozen, np.arange(24), labels, settings, 5, checked, reports.append)
+        return [[report.training_loss, report.validation_loss] for report in reports]
+
+    stored = losses(10**9)
+    assert len(stored) == 3
+    np.testing.assert_allclose(stored, losses(0), rtol=1e-2)
+
+
+def test_after_filling_no_row_is_computed_again(
+    backbone: Backbone, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, _ = toy(40, 0)
+    frozen = FrozenStages(backbone, pixels, QUICK, 5, CPU)
+    asked = np.arange(0, 40, 2)
+    frozen.fill(asked)
+    expected = [frozen.activations(asked, draw).clone() for draw in range(frozen.draws)]
+    monkeypatch.setattr(frozen, "_compute", None)
+    for draw, activations in enumerate(expected):
+        assert torch.equal(frozen.activations(asked[::-1].copy(), draw), activations.flip(0))
+
+
+def test_where_the_head_alone_learns_only_its_input_is_stored(backbone: Backbone, toy: Toy) -> None:
+    pixels, _ = toy(6, 0)
+    frozen = FrozenStages(backbone, pixels, QUICK.model_copy(update={"unfrozen": "fc"}), 5, CPU)
+    stored = frozen.activations(np.arange(6), 0)
+    assert stored.shape == (6, 512, 1, 1)
+    np.testing.assert_allclose(stored.flatten(1), embed(backbone, pixels, 6), rtol=1e-4, atol=1e-5)
 
 
 def test_draws_differ_from_each_other_and_the_first_is_the_radiograph(backbone: Backbone, toy: Toy) -> None:

@@ -5,10 +5,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fracray.config import Preprocessing
-from fracray.vision.preprocess import placement, preprocess, restore
+from fracray.errors import UsageError
+from fracray.radiographs.phantoms import make_phantom
+from fracray.vision.preprocess import geometry, placement, preprocess, resize, restore
 
 SQUEEZED = Preprocessing(size=64)
 PADDED = Preprocessing(size=64, keep_proportions=True)
+CROPPED = Preprocessing(size=64, crop_borders=True)
+CROPPED_AND_PADDED = Preprocessing(size=64, crop_borders=True, keep_proportions=True)
 
 
 @pytest.mark.parametrize("settings", [SQUEEZED, PADDED])
@@ -73,3 +77,74 @@ def test_restore_brings_a_spot_back_to_where_it_was(
     pixel = max(height, width) / 64
     assert abs(row - down * height) <= 1.5 * pixel + 1
     assert abs(column - right * width) <= 1.5 * pixel + 1
+
+
+@pytest.mark.parametrize("settings", [SQUEEZED, PADDED, CROPPED, CROPPED_AND_PADDED])
+@pytest.mark.parametrize("scale", [1.0, 0.4])
+def test_the_geometry_leads_from_a_place_in_the_square_back_to_the_radiograph(
+    settings: Preprocessing, scale: float
+) -> None:
+    y, x = np.mgrid[:300, :420]
+    radiograph = np.zeros((300, 420), np.float32)
+    radiograph[30:270, 90:400] = 0.3 + 0.1 * np.sin(x / 9 + y / 7)[30:270, 90:400]
+    for down, right in ((60, 130), (150, 250), (240, 360)):
+        marked = radiograph + 0.6 * np.exp(-((y - down) ** 2 + (x - right) ** 2) / 12**2).astype(np.float32)
+        square = preprocess(marked, settings).astype(np.float32)
+        where = geometry(marked, settings)
+        row, column = np.unravel_index(np.argmax(square), square.shape)
+        assert where.top + (row + 0.5) / 64 * where.height == pytest.approx(down, abs=7)
+        assert where.left + (column + 0.5) / 64 * where.width == pytest.approx(right, abs=7)
+        shape = round(300 * scale), round(420 * scale)
+        back = where.restore(square, shape, scale)
+        assert back.shape == shape
+        found = np.unravel_index(np.argmax(back), shape)
+        assert found == pytest.approx((down * scale, right * scale), abs=7 * scale)
+
+
+def test_restoring_by_geometry_agrees_with_resizing_and_is_zero_where_borders_were_cut_off() -> None:
+    heat = resize(np.random.default_rng(0).random((5, 5), dtype=np.float32), (64, 64))
+    radiograph = make_phantom(4_900_200, long_side=300).pixels
+    by_geometry = geometry(radiograph, PADDED).restore(heat, radiograph.shape)
+    by_resizing = restore(heat, radiograph.shape, PADDED)
+    inner = (slice(8, -8), slice(8, -8))
+    np.testing.assert_allclose(by_geometry[inner], by_resizing[inner], atol=0.02)
+
+    bordered = np.zeros((300, 400), np.float32)
+    bordered[40:260, 60:340] = np.random.default_rng(1).uniform(0.2, 0.8, (220, 280))
+    lit = geometry(bordered, CROPPED).restore(np.ones((64, 64), np.float32), bordered.shape) > 0
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    assert (rows[0], rows[-1]) == pytest.approx((40, 259), abs=2)
+    assert (columns[0], columns[-1]) == pytest.approx((60, 339), abs=2)
+
+
+def test_cropping_makes_a_collimated_radiograph_look_like_its_exposed_part() -> None:
+    exposed = make_phantom(4_900_203, long_side=320).pixels[40:280, 40:200] * 0.8 + 0.15
+    framed = np.pad(exposed, ((50, 60), (40, 30)))
+    difference = preprocess(framed, CROPPED).astype(float) - preprocess(exposed, CROPPED)
+    assert np.abs(difference).mean() < 6
+    assert np.abs(preprocess(framed, SQUEEZED).astype(float) - preprocess(exposed, SQUEEZED)).mean() > 20
+
+
+def test_a_shape_alone_does_not_place_a_cropped_radiograph() -> None:
+    with pytest.raises(UsageError, match="crop_borders"):
+        placement((300, 200), CROPPED)
+
+
+def test_clahe_raises_local_contrast_where_it_is_low_and_leaves_padding_black() -> None:
+    settings = Preprocessing(size=128, keep_proportions=True, clahe=True)
+    plain = settings.model_copy(update={"clahe": False})
+    rng = np.random.default_rng(0)
+    faint = np.clip(0.3 + rng.normal(0, 0.02, (200, 400)), 0, 1).astype(np.float32)
+    place = placement(faint.shape, settings)
+    before, after = preprocess(faint, plain), preprocess(faint, settings)
+    inside = (slice(place.top, place.top + place.height), slice(place.left, place.left + place.width))
+    assert after[inside].std() > 1.5 * before[inside].std()
+    after[inside] = 0
+    assert not after.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 9)])
+def test_all_steps_together_take_a_radiograph_of_any_shape(shape: tuple[int, int]) -> None:
+    settings = Preprocessing(size=64, keep_proportions=True, crop_borders=True, clahe=True)
+    pixels = np.random.default_rng(0).random(shape, dtype=np.float32)
+    assert preprocess(pixels, settings).shape == (64, 64)
