@@ -153,6 +153,17 @@ class EvaluationSettings(Settings):
     gallery: int = Field(12, ge=0, description="radiographs shown in the report with their heat maps")
 
 
+HeatMapMethod = Literal["gradcam", "gradcam++", "layercam", "eigencam"]
+
+
+class ExplainSettings(Settings):
+    """The heat map of a decision."""
+
+    method: HeatMapMethod = Field(
+        "gradcam", description="class activation map; eigencam does not look at the decision"
+    )
+
+
 class ServingSettings(Settings):
     """Ray Serve."""
 
@@ -178,6 +189,7 @@ class Config(Settings):
     fusion: FusionSettings = FusionSettings()
     search: SearchSettings = SearchSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    explain: ExplainSettings = ExplainSettings()
     serving: ServingSettings = ServingSettings()
 
 

@@ -87,6 +87,8 @@ def _show(image: Path, reply: Answer) -> None:
     )
     if parts.terms:
         say("  terms: " + ", ".join(f"{term.term} {term.weight:+.2f}" for term in parts.terms))
+    if (box := reply.hottest_box) is not None:
+        say(f"  hottest region: x {box.xmin} to {box.xmax}, y {box.ymin} to {box.ymax} pixels")
     for line in (reply.caption or "").splitlines():
         say(f"  | {line}")
     for warning in reply.warnings:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from fracray.bundle.bundle import Bundle
 from fracray.captions.captioner import Caption
 from fracray.captions.verdict import verdict
-from fracray.explain.grad_cam import decision_map
-from fracray.explain.overlay import hottest_box, overlay
+from fracray.explain.heat_map import HeatMap, heat_maps
+from fracray.explain.regions import Box
 from fracray.fusion.classifier import SYSTEMS, Classifier
 from fracray.radiographs.quality import quality_warnings
 from fracray.radiographs.read import Radiograph
@@ -20,6 +20,7 @@ from fracray.vision.preprocess import preprocess
 
 NOTICE = "Research tool, not a medical device: do not use it for the care of patients."
 TOP_TERMS = 8
+NO_REGION = "no region on this radiograph speaks for a fracture: the heat map is empty"
 
 
 class Term(BaseModel):
@@ -40,7 +41,10 @@ class Contributions(BaseModel):
 
 
 class HottestBox(BaseModel):
-    """Box around the hottest region of the heat map, in pixels of the radiograph; max edges exclusive."""
+    """Box around the hottest region of the heat map, in pixels of the radiograph as read.
+
+    `xmax` and `ymax` are exclusive.
+    """
 
     xmin: int
     ymin: int
@@ -48,7 +52,7 @@ class HottestBox(BaseModel):
     ymax: int
 
     @classmethod
-    def of(cls, edges: tuple[int, int, int, int]) -> "HottestBox":
+    def of(cls, edges: Box) -> "HottestBox":
         """Return the box with these (xmin, ymin, xmax, ymax)."""
         xmin, ymin, xmax, ymax = edges
         return cls(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
@@ -67,10 +71,13 @@ class Answer(BaseModel):
     contributions: Contributions
     by_system: dict[str, float] = Field(description="probability by image alone, words alone, fused")
     hottest_box: HottestBox | None = Field(
-        description="where the heat map peaks; null: nowhere, or no overlay"
+        description="where the heat map peaks; null: nowhere (then a warning says so), or no overlay"
     )
-    overlay_png: str | None = Field(description="Grad-CAM of the fused decision, PNG, base64")
-    warnings: list[str] = Field(description="what is wrong with the radiograph or its caption")
+    heat_map_method: str | None = Field(None, description="method of the heat map; null: no overlay")
+    overlay_png: str | None = Field(
+        description="heat map of the fused decision and its hottest box over the radiograph, PNG, base64"
+    )
+    warnings: list[str] = Field(description="what is wrong with the radiograph, its caption or its heat map")
     bundle_id: str
     data_note: str = Field(description="what data the bundle was fitted on")
     timings_ms: dict[str, float]
@@ -86,7 +93,7 @@ def answer(
 ) -> list[Answer]:
     """Decide on `radiographs` with their `captions` and explain each decision.
 
-    The heat map belongs to the fused logit: the classifier's image weights applied to the embedding.
+    The heat map belongs to the fused logit and is made as the bundle's `explain.method` says.
     """
     started = time.perf_counter()
     settings = bundle.config.vision
@@ -98,18 +105,13 @@ def answer(
     classifiers = bundle.pipeline.classifiers
     probabilities = {name: classifiers[name].probabilities(embeddings, texts) for name in SYSTEMS}
     decided = time.perf_counter()
+    maps: list[HeatMap | None] = [None] * len(radiographs)
+    if with_overlay:
+        maps = [*heat_maps(bundle, radiographs, texts, squares=pixels)]
     fused = classifiers["fused"]
-    heat = decision_map(bundle.pipeline.backbone, fused.image_gradient(), pixels) if with_overlay else None
     answers = []
-    for index, (radiograph, caption) in enumerate(zip(radiographs, captions, strict=True)):
+    for index, (caption, heat) in enumerate(zip(captions, maps, strict=True)):
         probability = float(probabilities["fused"][index])
-        picture = box = None
-        if heat is not None:
-            picture = base64.b64encode(
-                overlay(radiograph.pixels, heat[index], settings.preprocessing)
-            ).decode()
-            edges = hottest_box(heat[index], radiograph.pixels.shape, settings.preprocessing)
-            box = None if edges is None else HottestBox.of(edges)
         answers.append(
             Answer(
                 probability=probability,
@@ -119,9 +121,10 @@ def answer(
                 caption_verdict=verdict(texts[index]),
                 contributions=_contributions(fused, embeddings[index], texts[index]),
                 by_system={name: float(values[index]) for name, values in probabilities.items()},
-                hottest_box=box,
-                overlay_png=picture,
-                warnings=[*quality_warnings(radiograph), *_warnings(caption)],
+                hottest_box=HottestBox.of(heat.box) if heat and heat.box else None,
+                heat_map_method=bundle.config.explain.method if heat else None,
+                overlay_png=base64.b64encode(heat.overlay_png).decode() if heat else None,
+                warnings=[*quality_warnings(radiographs[index]), *_warnings(caption, heat)],
                 bundle_id=bundle.id,
                 data_note=bundle.data_note,
                 timings_ms={},
@@ -144,9 +147,12 @@ def _contributions(fused: Classifier, embedding: np.ndarray, caption: str) -> Co
     )
 
 
-def _warnings(caption: Caption) -> list[str]:
+def _warnings(caption: Caption, heat: HeatMap | None) -> list[str]:
+    warnings = []
     if caption.text is None:
-        return [f"no caption ({caption.reason}): the decision rests on the image alone"]
-    if caption.status != "ok":
-        return [f"the caption is {caption.status}"]
-    return []
+        warnings.append(f"no caption ({caption.reason}): the decision rests on the image alone")
+    elif caption.status != "ok":
+        warnings.append(f"the caption is {caption.status}")
+    if heat is not None and heat.box is None:
+        warnings.append(NO_REGION)
+    return warnings

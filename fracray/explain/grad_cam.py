@@ -1,7 +1,8 @@
-"""Where on the radiograph the evidence for a fracture lies: class activation maps of the decision's own
+"""Where on a radiograph the evidence for a fracture lies: class activation maps of the decision's own
 logit."""
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,59 +11,77 @@ from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
+from fracray.config import HeatMapMethod
 from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone, normalise, pool
 from fracray.vision.device import exact_arithmetic
 
-Method = Literal["gradcam", "gradcam++", "layercam", "eigencam"]
-_METHODS = dict(zip(get_args(Method), (GradCAM, GradCAMPlusPlus, LayerCAM, EigenCAM), strict=True))
+LogitFunction = Callable[[Tensor], Tensor]
+"""A differentiable function from embeddings [n, d] to logits [n], each row for itself."""
+
+_METHODS = dict(zip(get_args(HeatMapMethod), (GradCAM, GradCAMPlusPlus, LayerCAM, EigenCAM), strict=True))
 
 
-class _Decision(nn.Module):
-    """The logit as a function of the last feature map alone: all that these methods differentiate."""
+class _Tangent(nn.Module):
+    """Logits as functions of the last feature map, linear with given slopes [n, d] by the embedding.
 
-    def __init__(self, image_gradient: NDArray[np.floating], device: torch.device) -> None:
+    The embedding is the feature map's mean, so every derivative by a place of the map follows from these
+    slopes, whatever function of the embedding the logit is. As a module of its own it leaves the backbone
+    without hooks and a classifier without gradients.
+    """
+
+    def __init__(self, slopes: Tensor) -> None:
         super().__init__()
-        # These methods divide by sums with a small constant; at a largest weight of 1 it does not matter.
-        scaled = image_gradient / max(float(np.abs(image_gradient).max()), 1e-30)
-        self.weights = nn.Parameter(torch.tensor(scaled, dtype=torch.float32, device=device))
+        self.slopes = nn.Parameter(slopes)
         self.last = nn.Identity()
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        return (pool(self.last(feature_map)) @ self.weights).unsqueeze(1)
+        return (pool(self.last(feature_map)) * self.slopes).sum(dim=1, keepdim=True)
 
 
 def decision_map(
-    backbone: Backbone,
-    image_gradient: NDArray[np.floating],
-    pixels: NDArray[np.uint8],
-    method: Method = "gradcam",
+    backbone: Backbone, logit: LogitFunction, pixels: NDArray[np.uint8], method: HeatMapMethod = "gradcam"
 ) -> NDArray[np.float32]:
     """Return heat float32 `[n, s, s]` in [0, 1] over preprocessed radiographs `pixels` uint8 `[n, s, s]`.
 
-    `image_gradient` `[d]` is the derivative of the fracture's logit by the embedding, so that the map
-    explains the fused decision's image part and not a head of its own. Each map's highest value is 1; it is
-    all zero where nothing speaks for a fracture, and on a picture of one single value. The methods: Grad-CAM
-    (Selvaraju 2017), Grad-CAM++ (Chattopadhay 2018), LayerCAM (Jiang 2021), Eigen-CAM (Muhammad 2020, which
-    ignores the logit). Leaves no hook on `backbone`. Raises `UsageError` for an unknown method or a gradient
-    of another length.
+    `logit` takes the embeddings `[n, d]` of these radiographs, as a torch tensor, to the logits `[n]` of a
+    fracture; the map explains that function, for instance `Classifier.logit_function`, and not a head of its
+    own. Each map's highest value is 1; all of it is zero where no place speaks for a fracture. The methods:
+    Grad-CAM (Selvaraju 2017), Grad-CAM++ (Chattopadhay 2018), LayerCAM (Jiang 2021), Eigen-CAM (Muhammad
+    2020, which ignores the logit). Leaves no hook on `backbone`. Raises `UsageError` for an unknown method
+    and for a function that does not take these embeddings to `[n]`.
     """
     if method not in _METHODS:
         raise UsageError(f"map method '{method}' is not known; choose one of: {', '.join(_METHODS)}")
-    if image_gradient.shape != (backbone.embedding_dim,):
-        raise UsageError(
-            f"the image gradient has shape {image_gradient.shape}, the embedding {backbone.embedding_dim} "
-            "numbers; take both from one bundle"
-        )
     device = next(backbone.parameters()).device
     with torch.no_grad(), exact_arithmetic():
         feature_map = backbone.eval().feature_map(normalise(torch.tensor(pixels, device=device)))
-    decision = _Decision(image_gradient, device)
+    decision = _Tangent(_slopes(logit, pool(feature_map)))
     with torch.enable_grad(), _METHODS[method](decision, [decision.last]) as cam:
         small = cam(feature_map.requires_grad_(), targets=[torch.sum] * len(pixels))
-    heat = np.stack([_spread(cells, pixels.shape[1], backbone.stride) for cells in small])
-    heat[pixels.min(axis=(1, 2)) == pixels.max(axis=(1, 2))] = 0
-    return heat
+    return np.stack([_spread(cells, pixels.shape[1], backbone.stride) for cells in small])
+
+
+def _slopes(logit: LogitFunction, embeddings: Tensor) -> Tensor:
+    """Derivatives `[n, d]` of each row's logit by its embedding, the largest of each row scaled to 1.
+
+    The methods add small constants to what they divide by; scaled, these do not matter.
+    """
+    with torch.enable_grad():
+        embeddings = embeddings.detach().requires_grad_()
+        try:
+            logits = logit(embeddings)
+        except RuntimeError as error:
+            shape = list(embeddings.shape)
+            raise UsageError(f"the logit function does not take embeddings {shape}: {error}") from None
+        if logits.shape != embeddings.shape[:1]:
+            raise UsageError(
+                f"the logit function gives {list(logits.shape)} for {len(embeddings)} embeddings; "
+                "it has to give one number for each"
+            )
+        (slopes,) = torch.autograd.grad(logits.sum(), embeddings)
+    largest = slopes.abs().amax(dim=1, keepdim=True)
+    return slopes / largest.clamp_min(torch.finfo(slopes.dtype).tiny)
 
 
 def _spread(cells: NDArray[np.float32], size: int, stride: int) -> NDArray[np.float32]:

@@ -2,18 +2,20 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from fracray.config import FusionSettings
 from fracray.errors import BundleError, UsageError
@@ -105,6 +107,21 @@ class Classifier:
             return np.zeros(self.embedding_dim)
         gradient: NDArray[np.float64] = self.slope * self._image_weights() / self.scaler.scale_
         return gradient
+
+    def logit_function(self, captions: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """Return the calibrated logits [n] as a differentiable function of embeddings [n, d].
+
+        The words of `captions` [n] are held fixed. The function works in float64 on the embeddings' device.
+        """
+        without_image = self.logits(np.zeros((len(captions), self.embedding_dim)), captions)
+        gradient = self.image_gradient()
+
+        def logits(embeddings: Tensor) -> Tensor:
+            place = embeddings.device
+            image = embeddings.double() @ torch.tensor(gradient, device=place)
+            return image + torch.tensor(without_image, device=place)
+
+        return logits
 
     def split(self, embedding: ArrayLike, caption: str) -> LogitSplit:
         """Return the parts of the logit of one `embedding` [d] and its `caption`."""

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fracray.config import Preprocessing
-from fracray.errors import UsageError
 from fracray.vision.collimation import Field, exposed_field
 
 CLAHE_CLIP = 2.0
@@ -18,7 +17,7 @@ multiple of the mean bin, and tiles per side; 2 and 8 are customary for radiogra
 
 
 @dataclass(frozen=True)
-class Placement:
+class _Placement:
     """Where the radiograph lies inside the square: rows `top` to `top + height`, columns alike, pixels."""
 
     top: int
@@ -88,28 +87,6 @@ def preprocess(pixels: NDArray[np.float32], settings: Preprocessing) -> NDArray[
     return square
 
 
-def placement(shape: tuple[int, int], settings: Preprocessing) -> Placement:
-    """Return where a radiograph of `shape` (height, width) lies in the square; the rest is black padding.
-
-    Raises `UsageError` where `settings` cut off borders, which depend on the picture: there `geometry` says.
-    """
-    if settings.crop_borders:
-        raise UsageError("with preprocessing.crop_borders the shape alone does not say where a picture lies")
-    return _placement(shape, settings)
-
-
-def restore(
-    square: NDArray[np.float32], shape: tuple[int, int], settings: Preprocessing
-) -> NDArray[np.float32]:
-    """Return a map `[s, s]` over the preprocessed square as a map over the radiograph, `[h, w]` = `shape`.
-
-    Raises `UsageError` as `placement` does.
-    """
-    place = placement(shape, settings)
-    inside = square[place.top : place.top + place.height, place.left : place.left + place.width]
-    return resize(inside, shape)
-
-
 def resize(pixels: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return `pixels` `[h, w]` resampled to `shape` (height, width), antialiased when it shrinks."""
     picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
@@ -121,10 +98,10 @@ def _field(pixels: NDArray[np.float32], settings: Preprocessing) -> Field:
     return exposed_field(pixels) if settings.crop_borders else Field(0, 0, *pixels.shape)
 
 
-def _placement(shape: tuple[int, int], settings: Preprocessing) -> Placement:
+def _placement(shape: tuple[int, int], settings: Preprocessing) -> _Placement:
     size = settings.size
     if not settings.keep_proportions:
-        return Placement(0, 0, size, size)
+        return _Placement(0, 0, size, size)
     scale = size / max(shape)
     height, width = (max(1, round(side * scale)) for side in shape)
-    return Placement((size - height) // 2, (size - width) // 2, height, width)
+    return _Placement((size - height) // 2, (size - width) // 2, height, width)

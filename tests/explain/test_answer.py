@@ -1,37 +1,54 @@
-"""The answer says what is wrong with a radiograph beside the number it gives."""
-
-from pathlib import Path
+import base64
+import io
 
 import numpy as np
-import pytest
+from PIL import Image
 
-from fracray.bundle.bundle import Bundle
 from fracray.captions.captioner import Caption
-from fracray.config import load_config
-from fracray.explain.answer import answer
-from fracray.fusion.training import fit_pipeline
-from fracray.radiographs.phantoms import make_phantom
+from fracray.explain.answer import NO_REGION, answer
+from fracray.explain.heat_map import heat_maps
+from fracray.explain.overlay import BOX_COLOUR
+from fracray.fusion.training import Pipeline
 from fracray.radiographs.read import Radiograph
-from tests.serving.conftest import SETTINGS, small_rows
+from tests.explain.conftest import bundle_of, squares
+
+SEEN = Radiograph((squares(2, 11).pixels[1] / 255).astype(np.float32), 8, "PNG")
+BLANK = Radiograph(np.full((90, 60), 0.4, np.float32), 8, "PNG")
+CAPTION = Caption("Bright square.", "ok")
 
 
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    config = load_config(overrides=SETTINGS)
-    rows = small_rows(config)
-    return Bundle("0" * 16, Path(), config, fit_pipeline(rows, config), frozenset(), "Phantoms.", None)
+def test_the_box_of_the_answer_is_that_of_the_fused_map_and_is_drawn(pipeline: Pipeline) -> None:
+    bundle = bundle_of(pipeline, "explain.method=layercam")
+    (reply,) = answer(bundle, [SEEN], [CAPTION])
+    assert reply.hottest_box is not None
+    assert reply.heat_map_method == "layercam"
+    assert NO_REGION not in reply.warnings
+    (expected,) = heat_maps(bundle, [SEEN], ["Bright square."])
+    box = reply.hottest_box
+    assert (box.xmin, box.ymin, box.xmax, box.ymax) == expected.box
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(reply.overlay_png or ""))))
+    assert tuple(picture[box.ymin, box.xmin]) == BOX_COLOUR
+    assert tuple(picture[box.ymax - 1, box.xmax - 1]) == BOX_COLOUR
 
 
-def test_each_answer_carries_the_warnings_of_its_own_radiograph(bundle: Bundle) -> None:
-    bones = Radiograph(make_phantom(4_900_100, long_side=300).pixels, 8, "PNG")
-    blank = Radiograph(np.full((300, 260), 0.5, np.float32), 8, "PNG")
-    photograph = Radiograph(bones.pixels, 8, "JPEG", coloured=0.9)
-    captions = [
-        Caption("Impression: No fracture.", "ok"),
-        Caption("Impression", "truncated"),
-        Caption("", "ok"),
+def test_without_a_region_the_answer_says_so(pipeline: Pipeline) -> None:
+    seen, blank = answer(bundle_of(pipeline), [SEEN, BLANK], [CAPTION, Caption(None, "failed", "asleep")])
+    assert seen.hottest_box is not None
+    assert blank.hottest_box is None
+    assert blank.overlay_png is not None
+    assert blank.warnings[-2:] == ["no caption (asleep): the decision rests on the image alone", NO_REGION]
+
+
+def test_without_an_overlay_there_is_no_map_and_no_word_about_it(pipeline: Pipeline) -> None:
+    (reply,) = answer(bundle_of(pipeline), [BLANK], [CAPTION], with_overlay=False)
+    assert (reply.hottest_box, reply.heat_map_method, reply.overlay_png) == (None, None, None)
+    assert NO_REGION not in reply.warnings
+
+
+def test_the_method_changes_no_probability(pipeline: Pipeline) -> None:
+    replies = [
+        answer(bundle_of(pipeline, f"explain.method={method}"), [SEEN], [CAPTION])[0]
+        for method in ("gradcam", "eigencam")
     ]
-    sound, empty, coloured = answer(bundle, [bones, blank, photograph], captions, with_overlay=False)
-    assert sound.warnings == []
-    assert [warning.split(":")[0] for warning in empty.warnings] == ["blank", "the caption is truncated"]
-    assert [warning.split(":")[0] for warning in coloured.warnings] == ["in colour"]
+    assert replies[0].probability == replies[1].probability
+    assert replies[0].contributions == replies[1].contributions

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skops.io
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -68,6 +69,18 @@ def test_the_gradient_is_what_a_small_change_of_the_embedding_does(system: Syste
     moved = embeddings[:1] + np.eye(DIM)
     change = classifier.logits(moved, captions[:1] * DIM) - classifier.logits(embeddings[:1], captions[:1])
     assert gradient == pytest.approx(change, abs=1e-5)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_logit_function_is_the_logit_and_torch_differentiates_it(system: System) -> None:
+    classifier = FITTED[system]
+    embeddings, captions, _ = data()
+    inputs = torch.tensor(embeddings, requires_grad=True)
+    logits = classifier.logit_function(captions)(inputs)
+    assert logits.detach().numpy() == pytest.approx(classifier.logits(embeddings, captions), abs=1e-9)
+    (gradient,) = torch.autograd.grad(logits.sum(), inputs)
+    expected = np.tile(classifier.image_gradient(), (len(embeddings), 1))
+    assert gradient.numpy() == pytest.approx(expected, abs=1e-9)
 
 
 def test_image_ignores_captions_and_words_ignore_embeddings() -> None:
