@@ -75,7 +75,7 @@ def test_the_gradient_is_what_a_small_change_of_the_embedding_does(system: Syste
 def test_the_logit_function_is_the_logit_and_torch_differentiates_it(system: System) -> None:
     classifier = FITTED[system]
     embeddings, captions, _ = data()
-    inputs = torch.tensor(embeddings, requires_grad=True)
+    inputs = torch.tensor(embeddings.astype(np.float64), requires_grad=True)
     logits = classifier.logit_function(captions)(inputs)
     assert logits.detach().numpy() == pytest.approx(classifier.logits(embeddings, captions), abs=1e-9)
     (gradient,) = torch.autograd.grad(logits.sum(), inputs)
