@@ -15,7 +15,7 @@ from fracray.config import CaptionSettings
 from fracray.radiographs.phantoms import Phantom, make_phantom
 
 FIRST_SEED = 700_000
-PAIRS = 24
+COUNT = 150
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,8 @@ def captioner() -> GemmaCaptioner:
 
 @pytest.fixture(scope="module")
 def phantoms() -> list[Phantom]:
-    """Each person with a fracture and without it."""
-    return [
-        make_phantom(FIRST_SEED + i, fractured=fractured, long_side=480)
-        for i in range(PAIRS)
-        for fractured in (True, False)
-    ]
+    """A fixed set that training never saw, as many of them fractured as chance makes them."""
+    return [make_phantom(FIRST_SEED + i, long_side=480) for i in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +49,7 @@ def test_the_language_layers_are_in_four_bits_and_the_eyes_are_not(captioner: Ge
 def test_findings_have_the_asked_form_and_differ(texts: list[str]) -> None:
     parsed = [parse_findings(text) for text in texts]
     assert sum(findings.status == "ok" for findings in parsed) >= 0.9 * len(texts)
-    assert len(set(texts)) >= len(texts) / 3
+    assert len(set(texts)) >= 0.5 * len(texts)
 
 
 def test_the_region_is_named(texts: list[str], phantoms: Sequence[Phantom]) -> None:
@@ -61,15 +57,17 @@ def test_the_region_is_named(texts: list[str], phantoms: Sequence[Phantom]) -> N
         parse_findings(text).region.startswith(phantom.truth.region)
         for text, phantom in zip(texts, phantoms, strict=True)
     ]
-    assert np.mean(named) >= 0.7
+    assert np.mean(named) >= 0.88
 
 
-def test_fractured_bones_are_called_fractured_more_often(
+def test_the_impression_is_right_often_and_wrong_often_enough(
     texts: list[str], phantoms: Sequence[Phantom]
 ) -> None:
-    called = np.array([verdict(text) == "positive" for text in texts])
-    labels = np.array([phantom.truth.label == 1 for phantom in phantoms])
-    assert (called[labels].mean() + 1 - called[~labels].mean()) / 2 >= 0.68
+    said = np.array([verdict(text) for text in texts])
+    fractured = np.array([phantom.truth.label == 1 for phantom in phantoms])
+    right = np.where(fractured, said == "positive", said == "negative")
+    assert 0.8 <= right.mean() <= 0.97
+    assert (right[fractured].mean() + right[~fractured].mean()) / 2 >= 0.78
 
 
 def test_a_bad_picture_fails_alone(captioner: GemmaCaptioner, phantoms: Sequence[Phantom]) -> None:

@@ -47,10 +47,10 @@ class Plan:
 
     seed: int
     vision_pairs: int = 4000
-    words_pairs: int = 1500
+    words_pairs: int = 3000
     crop_steps: int = 2800
     picture_steps: int = 6400
-    word_steps: int = 800
+    word_steps: int = 450
     processes: int = 2
 
 
@@ -132,8 +132,7 @@ def _words_stage(rank: int, work: Path, plan: Plan) -> None:
     data = share(words_set(work, plan), rank, plan.processes)
     model, processor = _fresh_model(work, plan)
     model.model.vision_tower.load_state_dict(tower.state_dict())
-    views = (data.pixels, data.pixels[:, :, ::-1])
-    features = torch.stack([image_features(tower, pixels) for pixels in views])
+    features = image_features(tower, data.pixels)
     prompts = [load_prompt(name) for name in PROMPTS]
     train_words(model, processor, data, features, prompts, plan.word_steps, plan.seed + 2 + 1000 * rank)
     _keep(rank, model, work / "words.safetensors")

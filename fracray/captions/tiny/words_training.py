@@ -75,8 +75,7 @@ def train_words(
 ) -> None:  # fmt: skip
     """Train projector and language model to write the findings of each picture in `count` steps.
 
-    `features` [2, n, t, d]: the image tokens of the pictures and of their mirror images. The first prompt is
-    asked most.
+    `features` [n, t, d]: the image tokens of the pictures. The first prompt is asked most.
     """
     rng = np.random.default_rng(seed)
     language, projector = model.model.language_model, model.model.multi_modal_projector
@@ -94,7 +93,7 @@ def train_words(
         pairs = rng.choice(len(data) // 2, batch, replace=False)
         fractured = round(FRACTURED_SHARE * batch)
         rows = np.concatenate([2 * pairs[:fractured], 2 * pairs[fractured:] + 1])
-        seen = features[rng.integers(0, 2, batch), rows].float()
+        seen = features[rows].float()
         seen = seen + NOISE * torch.randn_like(seen)
         asked = int(rng.choice(len(prompts), p=shares))
         impression = prompts[asked].asks_for_impression
