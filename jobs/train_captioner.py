@@ -1,6 +1,6 @@
 """Make the embedded captioner again: `python jobs/train_captioner.py --target fracray/assets/captioner`.
 
-On two idle cores it takes about 85 minutes. A rerun goes on from the last finished stage in the work folder.
+On two idle cores it takes about 90 minutes. A rerun goes on from the last finished stage in the work folder.
 """
 
 import argparse
