@@ -32,8 +32,11 @@ class Blocks(torch.nn.Module):
 
     embedding_dim = 16
 
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, SIZE // 4).flatten(1)[:, :, None, None]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(x, SIZE // 4).flatten(1)
+        return self.feature_map(x).flatten(1)
 
 
 def make_rows(n: int, seed: int, *, per_group: int = 1, honest: float = 0.8) -> Rows:
