@@ -37,6 +37,10 @@ class RadiographTooLargeError(RadiographError):
     http_status = 413
 
 
+class LocationError(FracrayError):
+    """A file or folder, local or remote, cannot be reached, read or written."""
+
+
 class TableError(FracrayError):
     """A Parquet table does not fit its schema; the message names the file and the column."""
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fracray.errors import TableError
+from fracray.location import Location
 
 
 def _field(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
@@ -133,21 +134,25 @@ def check(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def write_table(table: pa.Table, schema: pa.Schema, path: Path) -> None:
-    """Write `table` to `path` as Parquet so that the file appears whole or not at all."""
-    checked = check(table, schema, str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    pq.write_table(checked, unfinished)
-    unfinished.replace(path)
+ROWS_PER_GROUP = 65_536
+"""Rows that a reader of a part of a table has to hold at least."""
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read the Parquet file at `path` and check it against `schema`; raises `TableError`."""
-    if not path.is_file():
-        raise TableError(f"{path}: no such file; check the path")
+def write_table(table: pa.Table, schema: pa.Schema, place: str | Path | Location) -> None:
+    """Write `table` to `place` as Parquet so that the file appears whole or not at all; raises `TableError`
+    or `LocationError`."""
+    checked = check(table, schema, str(place))
+    Location.of(place).write_whole(lambda file: pq.write_table(checked, file, row_group_size=ROWS_PER_GROUP))
+
+
+def read_table(place: str | Path | Location, schema: pa.Schema) -> pa.Table:
+    """Read the Parquet file at `place` and check it; raises `TableError` or `LocationError`."""
+    location = Location.of(place)
+    if not location.is_file:
+        raise TableError(f"{location}: no such file; check the path")
+    filesystem, path = location.opened()
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, filesystem=filesystem)
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    return check(table, schema, str(path))
+        raise TableError(f"{location}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    return check(table, schema, str(place))

@@ -49,7 +49,7 @@ def demo(
     step("manifest: identities, near-duplicates, folds")
     table = make_manifest(radiographs, manifest, config.radiographs, config.seed)
     step("extract: captions and embeddings with Ray Data")
-    make_features(table, store, config)
+    make_features(manifest, store, config)
     step("search: fine-tuning and fusion with Ray Tune and Optuna, test fold unseen")
     rows = read_rows(table, store, config)
     make_search(rows, config, out / "search")

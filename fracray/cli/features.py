@@ -4,7 +4,6 @@ import contextlib
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow as pa
 import ray
 import typer
 
@@ -17,12 +16,11 @@ from fracray.extraction.pipeline import run_plan
 from fracray.extraction.plan import Plan, plan_extraction
 from fracray.extraction.store import FEATURES, FeatureStore
 from fracray.extraction.summary import ExtractionSummary
-from fracray.schema import MANIFEST, read_table
 
 
 def extract(
     manifest: Manifest,
-    store: Store = Path("features"),
+    store: Store = "features",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try failed rows again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and stop")] = False,
     max_failed: Annotated[
@@ -40,25 +38,24 @@ def extract(
     """
     settings = resolve(config, profile, overrides)
     limit = _share(max_failed) if max_failed else None
-    rows = read_table(manifest, MANIFEST)
     if dry_run:
         with connected():
-            _show_plan(plan_extraction(rows, FeatureStore(store), settings, retry_failed=retry_failed))
+            _show_plan(plan_extraction(manifest, FeatureStore(store), settings, retry_failed=retry_failed))
         return
-    summary = make_features(rows, store, settings, retry_failed)
+    summary = make_features(manifest, store, settings, retry_failed)
     if limit is not None:
         _refuse_failures(summary, limit)
     made(store, "feature store", f"fracray search {manifest} --store {store} --out search")
 
 
 def make_features(
-    manifest: pa.Table, store: Path, config: Config, retry_failed: bool = False
+    manifest: str | Path, store: str | Path, config: Config, retry_failed: bool = False
 ) -> ExtractionSummary:
     """Fill the store, showing the plan, progress, and the counts at the end."""
     features = FeatureStore(store)
     plan = plan_extraction(manifest, features, config, retry_failed=retry_failed)
-    with connected() if plan.work.num_rows else contextlib.nullcontext():
-        if plan.work.num_rows:
+    with connected() if plan.todo else contextlib.nullcontext():
+        if plan.todo:
             _show_plan(plan)
         with progress("extract") as report:
             summary = run_plan(
@@ -76,8 +73,8 @@ def _show_plan(plan: Plan) -> None:
     for feature in FEATURES:
         failed = f", {plan.failed_before[feature]} of them failed" if plan.failed_before[feature] else ""
         present = f"{plan.present[feature]} present{failed}"
-        say(f"  {feature}: {plan.wanted(feature)} of {plan.rows} to do, {present}")
-    if not plan.work.num_rows:
+        say(f"  {feature}: {plan.wanted[feature]} of {plan.rows} to do, {present}")
+    if not plan.todo:
         return
     book(list(plan.pools.values()))
     actors = ", ".join(

@@ -33,7 +33,7 @@ Data = Annotated[
 
 def search(
     manifest: Manifest,
-    store: Store = Path("features"),
+    store: Store = "features",
     out: Annotated[Path, typer.Option(help="folder of the search")] = Path("search"),
     resume: Annotated[bool, typer.Option("--resume", help="finish a search that was stopped")] = False,
     config: ConfigFile = None,
@@ -54,7 +54,7 @@ def search(
 
 def train(
     manifest: Manifest,
-    store: Store = Path("features"),
+    store: Store = "features",
     search: Annotated[
         Path | None, typer.Option(help="folder of a search whose best settings are used", show_default=False)
     ] = None,
@@ -76,7 +76,7 @@ def train(
 def evaluate(
     bundle: BundleFolder,
     manifest: Manifest,
-    store: Store = Path("features"),
+    store: Store = "features",
     out: Annotated[Path, typer.Option(help="new folder for figures and report")] = Path("evaluation"),
 ) -> None:
     """Score the bundle on the rows it never saw: figures with intervals, report, predictions."""
@@ -84,7 +84,7 @@ def evaluate(
     made(out / "report.html", "report; open it in a browser", f"fracray serve {bundle}")
 
 
-def read_rows(manifest: pa.Table, store: Path, config: Config) -> Rows:
+def read_rows(manifest: pa.Table, store: str | Path, config: Config) -> Rows:
     """Join manifest and stored captions into rows with pixels."""
     captions = FeatureStore(store).read("captions", captioner_fingerprint(config.captions))
     return load_rows(manifest, captions, config)
@@ -133,7 +133,7 @@ def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) 
     return bundle_id
 
 
-def make_evaluation(bundle_folder: Path, manifest: pa.Table, store: Path, out: Path) -> dict[str, Any]:
+def make_evaluation(bundle_folder: Path, manifest: pa.Table, store: str | Path, out: Path) -> dict[str, Any]:
     """Score the bundle on its test fold, write figures and report, and record them in the bundle."""
     bundle = load_bundle(bundle_folder)
     config = bundle.config

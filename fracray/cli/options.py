@@ -17,8 +17,10 @@ Overrides = Annotated[
         "--set", help="one setting, for example --set captions.batch_size=8; repeatable", show_default=False
     ),
 ]
-Manifest = Annotated[Path, typer.Argument(help="manifest.parquet made by `fracray manifest`")]
-Store = Annotated[Path, typer.Option(help="folder of the feature store")]
+Manifest = Annotated[
+    str, typer.Argument(help="manifest.parquet made by `fracray manifest`; path or s3:// URI")
+]
+Store = Annotated[str, typer.Option(help="folder of the feature store; path or s3:// URI")]
 BundleFolder = Annotated[Path, typer.Argument(help="bundle made by `fracray train`")]
 
 

@@ -35,8 +35,10 @@ def phantoms(
 
 
 def manifest(
-    source: Annotated[Path, typer.Argument(help="folder of class folders, or CSV with path, label, group")],
-    out: Annotated[Path, typer.Option(help="manifest to write")] = Path("manifest.parquet"),
+    source: Annotated[
+        str, typer.Argument(help="folder of class folders, or CSV with path, label, group; path or s3:// URI")
+    ],
+    out: Annotated[str, typer.Option(help="manifest to write; path or s3:// URI")] = "manifest.parquet",
     label: Annotated[
         list[str] | None,
         typer.Option(help="label of a folder, for example --label broken=1; repeatable", show_default=False),
@@ -60,8 +62,8 @@ def make_phantoms(out: Path, count: int, fractured: int, seed: int) -> None:
 
 
 def make_manifest(
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     settings: RadiographSettings,
     seed: int,
     label_folders: dict[str, int] | None = None,

@@ -73,7 +73,7 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def made(path: Path, what: str, then: str | None = None) -> None:
+def made(path: Path | str, what: str, then: str | None = None) -> None:
     """Say what a command made and, if there is one, the command to run next."""
     say(f"made {path}: {what}")
     if then is not None:

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -17,16 +16,17 @@ from fracray.errors import StoreError
 from fracray.extraction.compaction import compact as compact_files
 from fracray.extraction.plan import feature_fingerprints
 from fracray.extraction.store import FEATURES, Feature, FeatureStore
+from fracray.location import Location
 from fracray.schema import MANIFEST, read_table
 
 app = typer.Typer(no_args_is_help=True, help="Look into the feature store, tidy it, take it elsewhere.")
 
-StoreFolder = Annotated[Path, typer.Argument(help="folder of the feature store")]
+StoreFolder = Annotated[str, typer.Argument(help="folder of the feature store; path or s3:// URI")]
 SAMPLES = 3
 
 
 @app.command("ls")
-def list_features(store: StoreFolder = Path("features")) -> None:
+def list_features(store: StoreFolder = "features") -> None:
     """List what is there: for which model and prompt, how many rows, how many failed."""
     name = Column("fingerprint", no_wrap=True)
     table = Table("feature", name, "rows", "failed", "files", "MB", "made with", box=SIMPLE)
@@ -34,7 +34,7 @@ def list_features(store: StoreFolder = Path("features")) -> None:
     for feature, fingerprint in _everything(features):
         statuses = _statuses(features, feature, fingerprint)
         parts = features.parts(feature, fingerprint)
-        size = sum(path.stat().st_size for path in parts) / 1e6
+        size = sum(part.info().size for part in parts) / 1e6
         table.add_row(
             feature, fingerprint, str(sum(statuses.values())), str(statuses["failed"]), str(len(parts)),
             f"{size:.1f}", _made_with(features.settings(feature, fingerprint)),
@@ -45,7 +45,7 @@ def list_features(store: StoreFolder = Path("features")) -> None:
 @app.command("show")
 def show_features(
     fingerprint: Annotated[str, typer.Argument(help="as `features ls` prints it")],
-    store: StoreFolder = Path("features"),
+    store: StoreFolder = "features",
 ) -> None:
     """Show one fingerprint: its settings, its rows by status, the reasons of failed ones, some captions."""
     features = FeatureStore(store)
@@ -62,7 +62,7 @@ def show_features(
 
 
 @app.command()
-def compact(store: StoreFolder = Path("features")) -> None:
+def compact(store: StoreFolder = "features") -> None:
     """Merge the many small files that runs leave; nothing is lost when this is interrupted."""
     features = FeatureStore(store)
     for feature, fingerprint in _everything(features):
@@ -73,8 +73,8 @@ def compact(store: StoreFolder = Path("features")) -> None:
 @app.command()
 def export(
     manifest: Manifest,
-    out: Annotated[Path, typer.Argument(help="Parquet file to write")],
-    store: Store = Path("features"),
+    out: Annotated[str, typer.Argument(help="Parquet file to write; path or s3:// URI")],
+    store: Store = "features",
     config: ConfigFile = None,
     profile: Profile = None,
     overrides: Overrides = None,
@@ -91,8 +91,7 @@ def export(
         }
         rows = rows.rename_columns([names[name] for name in rows.column_names])
         joined = _beside(joined, rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(joined, out, compression="zstd")
+    Location.of(out).write_whole(lambda file: pq.write_table(joined, file, compression="zstd"))
     made(out, f"{joined.num_rows} rows")
 
 
@@ -110,7 +109,7 @@ def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
 def _everything(store: FeatureStore) -> list[tuple[Feature, str]]:
     found = [(feature, name) for feature in FEATURES for name in store.fingerprints(feature)]
     if not found:
-        raise StoreError(f"{store.folder}: no features here; run `fracray extract` first, or check the path")
+        raise StoreError(f"{store.place}: no features here; run `fracray extract` first, or check the path")
     return found
 
 
@@ -118,14 +117,11 @@ def _feature_of(store: FeatureStore, fingerprint: str) -> Feature:
     for feature, name in _everything(store):
         if name == fingerprint:
             return feature
-    raise StoreError(f"{store.folder}: no fingerprint {fingerprint}; `fracray features ls` lists them")
+    raise StoreError(f"{store.place}: no fingerprint {fingerprint}; `fracray features ls` lists them")
 
 
 def _statuses(store: FeatureStore, feature: Feature, fingerprint: str) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for path in store.parts(feature, fingerprint):
-        found.update(pq.read_table(path, columns=["status"])["status"].to_pylist())
-    return found
+    return Counter(store.statuses(feature, fingerprint)["status"].to_pylist())
 
 
 def _made_with(settings: dict[str, object]) -> str:

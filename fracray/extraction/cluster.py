@@ -5,13 +5,22 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import pyarrow as pa
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fracray.errors import ClusterError
+from fracray.extraction.attempts import Attempts
+from fracray.extraction.work import Work
 
-_TIGHT = 0.75
-"""Share of their CPUs that actors book where they would otherwise leave none for reading and writing."""
+ACTORS_BOOK = 0.995
+"""Share of their CPUs that actors book. What they leave keeps reading and writing alive even where the actors
+of a machine that vanished fill up the others. The threads stay as they are: booking is bookkeeping."""
+
+TASKS_BOOK = 0.001
+"""CPUs that a task which reads or writes books; how many run at once is limited by number."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,47 @@ class ActorPool:
 
 @dataclass(frozen=True)
 class Bookings:
-    """CPUs that Ray books: for one reading task, one writing task, and per CPU of an actor."""
+    """CPUs that Ray books for a reading or writing task and per CPU of an actor, and how many tasks of either
+    kind run at once."""
 
-    reading: float
-    writing: float
+    task: float
     actors: float
+    tasks_at_once: int
+
+
+@dataclass(frozen=True)
+class RayLedger:
+    """The `Attempts` of a run, in an actor beside the driver: it lives as long as the run does."""
+
+    actor: Any
+
+    @classmethod
+    def start(cls) -> "RayLedger":
+        """Start the actor on the driver's own machine, so that no other machine's end takes it along."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote())
+
+    def begin(self, work: str) -> int:
+        """As `Attempts.begin`."""
+        before: int = ray.get(self.actor.begin.remote(work))
+        return before
+
+    def end(self, work: str) -> None:
+        """As `Attempts.end`, without waiting for it."""
+        self.actor.end.remote(work)
+
+
+def find_blocks(work: Work, rows_per_block: int) -> list[Any]:
+    """Return references to the missing rows, in blocks; the rows themselves stay with Ray's object stores."""
+    blocks_of = ray.remote(num_returns="streaming")(_blocks_of)
+    spans = [blocks_of.remote(work, number, rows_per_block) for number in range(work.spans)]
+    return [block for span in spans for block in span]
+
+
+def _blocks_of(work: Work, number: int, rows_per_block: int) -> Iterator[pa.Table]:
+    rows = work.rows(number).combine_chunks()
+    for start in range(0, rows.num_rows, rows_per_block):
+        yield rows.slice(start, rows_per_block)
 
 
 @contextlib.contextmanager
@@ -85,11 +130,7 @@ def plan_bookings(pools: Sequence[ActorPool], nodes: Sequence[dict[str, float]])
                 f"use {_remedy(pools, kind, has)}"
             )
     free = sum(node.get("CPU", 0.0) for node in nodes) - sum(pool.actors * pool.cpus for pool in pools)
-    if free >= 1:
-        # Less than a whole CPU: Ray Data fuses a task into the actor pool behind it that books the same.
-        return Bookings(reading=0.75, writing=0.25, actors=1.0)
-    # Booking is bookkeeping: the threads stay as they are, and a node full of actors keeps a quarter free.
-    return Bookings(reading=0.25, writing=0.25, actors=_TIGHT)
+    return Bookings(task=TASKS_BOOK, actors=ACTORS_BOOK, tasks_at_once=max(2, int(free)))
 
 
 def _remedy(pools: Sequence[ActorPool], kind: str, has: float) -> str:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fracray.extraction.store import SCHEMAS, Feature, FeatureStore, each_image_once
+from fracray.extraction.store import Feature, FeatureStore, each_image_once
+from fracray.location import Location
 
 ROWS_PER_FILE = 20_000
 """About 40 MB of ResNet-50 embeddings at rest: large enough to read in one go, small enough to hold."""
@@ -29,24 +28,27 @@ def compact(store: FeatureStore, feature: Feature, fingerprint: str) -> Compacti
     """
     parts = store.parts(feature, fingerprint)
     for group in _groups(parts):
-        tables = [pq.read_table(path, schema=SCHEMAS[feature]) for path in group]
-        store.write(feature, fingerprint, each_image_once(pa.concat_tables(tables)))
-        for path in group:
-            path.unlink()
+        rows = each_image_once(store.read_parts(feature, fingerprint, group))
+        merged = store.write(feature, fingerprint, rows)
+        # One of the old files may have held all of it.
+        for part in group:
+            if part != merged:
+                part.delete()
     return Compaction(before=len(parts), after=len(store.parts(feature, fingerprint)))
 
 
-def _groups(parts: list[Path]) -> Iterator[list[Path]]:
+def _groups(parts: list[Location]) -> Iterator[list[Location]]:
     """Yield runs of two files or more that fit into one."""
-    group: list[Path] = []
+    group: list[Location] = []
     rows = 0
-    for path in parts:
-        count = pq.read_metadata(path).num_rows
+    for part in parts:
+        filesystem, path = part.opened()
+        count = pq.read_metadata(path, filesystem=filesystem).num_rows
         if group and rows + count > ROWS_PER_FILE:
             if len(group) > 1:
                 yield group
             group, rows = [], 0
-        group.append(path)
+        group.append(part)
         rows += count
     if len(group) > 1:
         yield group

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,54 +15,79 @@ import ray.exceptions
 from fracray.captions.captioner import captioner_image_size
 from fracray.config import Config
 from fracray.errors import ClusterError, FracrayError
+from fracray.extraction.attempts import DEATHS, survive
 from fracray.extraction.captioning import CaptionRows
-from fracray.extraction.cluster import book, connected
+from fracray.extraction.cluster import RayLedger, book, connected, find_blocks
 from fracray.extraction.embedding import EmbedRows
 from fracray.extraction.plan import Plan, plan_extraction
 from fracray.extraction.reading import read_rows
 from fracray.extraction.store import FEATURES, Feature, FeatureStore
 from fracray.extraction.summary import Counts, ExtractionSummary, FeatureSummary, OnProgress
 from fracray.extraction.writing import write_rows
+from fracray.location import Location
+
+_MODEL_STEPS: Mapping[Feature, tuple[str, str]] = {
+    "captions": ("captioning", "caption_pixels"),
+    "embeddings": ("embedding", "vision_pixels"),
+}
+"""What each model's step is called, and the column of the pixels it takes."""
 
 
 def extract(
-    manifest: pa.Table,
+    manifest: str | Path | Location,
     store: FeatureStore,
     config: Config,
     on_progress: OnProgress | None = None,
     *,
     retry_failed: bool = False,
 ) -> ExtractionSummary:
-    """Caption and embed the rows of `manifest` with status ok that `store` lacks for these settings.
+    """Caption and embed the rows of a manifest file with status ok that `store` lacks for these settings.
 
     Features appear in the store block by block, so a run that is cut off loses only unfinished blocks. A row
-    that cannot be read or described is written with status failed and a reason; `retry_failed` tries such
-    rows of earlier runs again. `on_progress(done, failed, total)` counts rows as their blocks are written; a
-    row with any failed feature counts as failed, and done includes failed ones. If there is nothing to do,
-    neither Ray nor a model starts.
+    that cannot be read or described is written with status failed and a reason, and so is one that kills the
+    process that works on it; `retry_failed` tries such rows of earlier runs again.
+    `on_progress(done, failed, total)` counts rows as their blocks are written; a row with any failed feature
+    counts as failed, and done includes failed ones. If there is nothing to do, neither Ray nor a model
+    starts.
 
     Raises `TableError` (manifest), `ClusterError` (too few CPUs or GPUs, or lost workers), `CaptionerError`,
-    `BackboneError` (a model cannot be loaded) and `StoreError`.
+    `BackboneError` (a model cannot be loaded), `StoreError` and `LocationError` (a full disk).
     """
-    return run_plan(
-        plan_extraction(manifest, store, config, retry_failed=retry_failed), store, config, on_progress
-    )
+    plan = plan_extraction(manifest, store, config, retry_failed=retry_failed)
+    return run_plan(plan, store, config, on_progress)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done to each row: reading, and a model for each feature. Others stand in where the running of
+    work is measured or tested, not the work."""
+
+    read: Callable[..., pa.Table] = read_rows
+    captions: Callable[..., Callable[[pa.Table], pa.Table]] = CaptionRows
+    embeddings: Callable[..., Callable[[pa.Table], pa.Table]] = EmbedRows
+
+
+_OWN_STEPS = Steps()
 
 
 def run_plan(
-    plan: Plan, store: FeatureStore, config: Config, on_progress: OnProgress | None = None
+    plan: Plan,
+    store: FeatureStore,
+    config: Config,
+    on_progress: OnProgress | None = None,
+    steps: Steps = _OWN_STEPS,
 ) -> ExtractionSummary:
     """Do what `plan` says, as `extract` does."""
     started = time.perf_counter()
-    counts = Counts(total=plan.work.num_rows, on_progress=on_progress)
-    if plan.work.num_rows:
-        _describe(store, plan.fingerprints, config)
-        with connected(), contextlib.closing(_run(plan, store, config)) as blocks:
+    counts = Counts(total=plan.todo, on_progress=on_progress)
+    if plan.todo:
+        _describe(store, plan.work.fingerprints, config)
+        with connected(), contextlib.closing(_run(plan, config, steps)) as blocks:
             for block in blocks:
                 counts.add(block)
     features = {
         feature: FeatureSummary(
-            fingerprint=plan.fingerprints[feature],
+            fingerprint=plan.work.fingerprints[feature],
             present=plan.present[feature],
             failed_before=plan.failed_before[feature],
             by_status=counts.by_status[feature],
@@ -70,7 +97,7 @@ def run_plan(
     }
     return ExtractionSummary(
         rows=plan.rows,
-        worked=plan.work.num_rows,
+        worked=plan.todo,
         captions=features["captions"],
         embeddings=features["embeddings"],
         variety=counts.variety,
@@ -86,30 +113,31 @@ def _describe(store: FeatureStore, fingerprints: Mapping[Feature, str], config: 
     store.write_settings("embeddings", fingerprints["embeddings"], vision)
 
 
-def _run(plan: Plan, store: FeatureStore, config: Config) -> Generator[pa.Table, None, None]:
+def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, None]:
     """Run the steps as one streaming job of Ray Data; yields the counts of each block once it is written."""
-    work, fingerprints, rows_per_block = plan.work, plan.fingerprints, plan.rows_per_block
+    work, rows_per_block = plan.work, plan.rows_per_block
     bookings = book(list(plan.pools.values()))
+    tasks = ray.data.TaskPoolStrategy(size=bookings.tasks_at_once)
+    ledger = RayLedger.start()
     image_size = captioner_image_size(config.captions) if "captions" in plan.pools else 0
-    starts = range(0, work.num_rows, rows_per_block)
     with _quiet_ray_data(), _errors_of_workers():
-        data = ray.data.from_arrow([work.slice(start, rows_per_block) for start in starts])
-        data = data.map_batches(
-            read_rows,
-            fn_args=(config.radiographs, image_size, config.vision.preprocessing),
+        data = ray.data.from_arrow_refs(find_blocks(work, rows_per_block)).map_batches(
+            _read,
+            fn_args=(steps.read, (config.radiographs, image_size, config.vision.preprocessing), ledger),
             batch_format="pyarrow",
             batch_size=None,
-            num_cpus=bookings.reading,
+            num_cpus=bookings.task,
+            compute=tasks,
         )
-        models: dict[Feature, tuple[type, tuple[Any, ...], int]] = {
+        models: dict[Feature, tuple[Any, tuple[Any, ...], int]] = {
             "captions": (
-                CaptionRows,
-                (config.captions, fingerprints["captions"], image_size),
+                steps.captions,
+                (config.captions, work.fingerprints["captions"], image_size),
                 config.captions.batch_size,
             ),
             "embeddings": (
-                EmbedRows,
-                (config.vision, fingerprints["embeddings"]),
+                steps.embeddings,
+                (config.vision, work.fingerprints["embeddings"]),
                 config.vision.batch_size,
             ),
         }
@@ -117,7 +145,7 @@ def _run(plan: Plan, store: FeatureStore, config: Config) -> Generator[pa.Table,
             model, arguments, batch_size = models[feature]
             data = data.map_batches(
                 _Actor,
-                fn_constructor_args=(model, *arguments, pool.threads),
+                fn_constructor_args=(feature, model, (*arguments, pool.threads), ledger),
                 compute=ray.data.ActorPoolStrategy(size=pool.actors),
                 batch_format="pyarrow",
                 # A larger batch would make Ray Data join blocks.
@@ -127,12 +155,19 @@ def _run(plan: Plan, store: FeatureStore, config: Config) -> Generator[pa.Table,
             )
         data = data.map_batches(
             write_rows,
-            fn_args=(store.folder.resolve(), dict(fingerprints)),
+            fn_args=(work.store, dict(work.fingerprints)),
             batch_format="pyarrow",
             batch_size=None,
-            num_cpus=bookings.writing,
+            num_cpus=bookings.task,
+            compute=tasks,
         )
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _read(
+    table: pa.Table, read: Callable[..., pa.Table], arguments: tuple[Any, ...], ledger: RayLedger
+) -> pa.Table:
+    return survive(table, lambda rows: read(rows, *arguments), "reading", None, ledger)
 
 
 class _Actor:
@@ -142,17 +177,34 @@ class _Actor:
     driver as a page of text only, after attempts to start it again.
     """
 
-    def __init__(self, model: Callable[..., Callable[[pa.Table], pa.Table]], *arguments: Any) -> None:
+    def __init__(
+        self,
+        feature: Feature,
+        model: Callable[..., Callable[[pa.Table], pa.Table]],
+        arguments: tuple[Any, ...],
+        ledger: RayLedger,
+    ) -> None:
+        self._name, self._pixels = _MODEL_STEPS[feature]
+        self._ledger = ledger
         self._error: FracrayError | None = None
+        # The same after each restart.
+        loading = f"loading in {ray.get_runtime_context().get_actor_id()}"
+        if ledger.begin(loading) > DEATHS:
+            self._error = ClusterError(
+                f"loading the model for {self._name} killed its process each time, most likely for lack of "
+                "memory; use a smaller model, fewer actors or a larger machine"
+            )
+            return
         try:
             self._step = model(*arguments)
         except FracrayError as error:
             self._error = error
+        ledger.end(loading)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self._error is not None:
             raise self._error
-        return self._step(table)
+        return survive(table, self._step, self._name, self._pixels, self._ledger)
 
 
 @contextlib.contextmanager

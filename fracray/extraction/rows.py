@@ -1,8 +1,8 @@
 """How a row travels through the extraction: as a line of an Arrow table that each step takes and returns.
 
-Rows start as image_id, uri and two wishes (want_captions, want_embeddings). Reading adds the pixels that are
-wished for, the two models turn pixels into results, writing adds the results to the feature store. A row that
-goes wrong carries its `reason` along and ends as a row with status failed.
+Rows start as image_id, uri, two wishes (want_captions, want_embeddings) and no `reason`. Reading adds the
+pixels that are wished for, the two models turn pixels into results, writing adds the results to the feature
+store. A row that goes wrong carries its `reason` along and ends as a row with status failed.
 """
 
 import logging
@@ -28,9 +28,10 @@ WORK = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("want_captions", pa.bool_(), nullable=False),
         pa.field("want_embeddings", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string()),
     ]
 )
-STEPS = ("reading", "captioning", "embedding", "writing")
+STEPS = ("reading", "decoding", "captioning", "embedding", "writing")
 """Columns of seconds per row, one added by each step."""
 
 
@@ -98,5 +99,10 @@ def reason_of(error: Exception) -> str:
 
 def timed(table: pa.Table, step: str, started: float) -> pa.Table:
     """Add the column `step`: the seconds since `started` (a `perf_counter` value), shared among the rows."""
-    share = (time.perf_counter() - started) / max(table.num_rows, 1)
+    return with_seconds(table, step, time.perf_counter() - started)
+
+
+def with_seconds(table: pa.Table, step: str, seconds: float) -> pa.Table:
+    """Add the column `step`: these seconds, shared among the rows."""
+    share = seconds / max(table.num_rows, 1)
     return table.append_column(step, pa.array([share] * table.num_rows, pa.float64()))

@@ -2,22 +2,24 @@
 
 Layout below the store's folder:
 
-    captions/<fingerprint>/part-<uuid>.parquet      rows of schema.CAPTIONS
-    captions/<fingerprint>/_settings.json           what the fingerprint stands for
-    embeddings/<fingerprint>/part-<uuid>.parquet    rows of schema.EMBEDDINGS
+    captions/<fingerprint>/part-<first>-<last>-<content>.parquet      rows of schema.CAPTIONS
+    captions/<fingerprint>/_settings.json                             what the fingerprint stands for
+    embeddings/<fingerprint>/part-<first>-<last>-<content>.parquet    rows of schema.EMBEDDINGS
     embeddings/<fingerprint>/_settings.json
 
 Each `<fingerprint>` folder is a plain Parquet dataset: pyarrow, pandas and DuckDB read it as it stands (names
-that begin with a dot or an underscore are skipped by dataset readers). Files are only ever added.
+that begin with a dot or an underscore are skipped by dataset readers). Files are only ever added. A file's
+name says which images it holds: `<first>` and `<last>` are the first eight digits of its lowest and highest
+image_id, so that a search for some ids opens few files; `<content>` is a hash of its ids and their statuses,
+so that the same rows written again are the same file.
 """
 
-import contextlib
+import hashlib
 import json
-import os
-import uuid
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,38 +27,43 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fracray import schema
-from fracray.errors import StoreError
+from fracray.errors import LocationError, StoreError
+from fracray.extraction.span import EVERYTHING, Span
+from fracray.location import Location
 
 Feature = Literal["captions", "embeddings"]
 
 SCHEMAS: Mapping[Feature, pa.Schema] = {"captions": schema.CAPTIONS, "embeddings": schema.EMBEDDINGS}
 FEATURES: tuple[Feature, ...] = tuple(SCHEMAS)
 _SETTINGS = "_settings.json"
+_NAME = re.compile(r"part-(?:([0-9a-f]{8})-([0-9a-f]{8})-)?[^.]*\.parquet")
 
 
 class FeatureStore:
-    """Features of one project in `folder`, a path that every machine of the cluster can write to."""
+    """Features of one project in `place`, which every machine of the cluster can write to."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, place: str | Path | Location) -> None:
+        self.place = Location.of(place)
 
-    def write(self, feature: Feature, fingerprint: str, table: pa.Table) -> Path:
-        """Add the rows of `table` as one new file, which appears whole or not at all, and return its path.
+    def write(self, feature: Feature, fingerprint: str, table: pa.Table) -> Location:
+        """Add the rows of `table` as one new file, which appears whole or not at all, and return its place.
 
-        Raises `TableError` if the table does not fit the feature's schema, `StoreError` if a row carries
-        another fingerprint or the file cannot be written.
+        The same ids with the same statuses again change nothing: a block whose task was repeated, because
+        its machine vanished after writing, stands once. Raises `TableError` if the table does not fit the
+        feature's schema, `StoreError` if a row carries another fingerprint, `LocationError` if the file
+        cannot be written.
         """
-        path = self._part_folder(feature, fingerprint) / f"part-{uuid.uuid4().hex}.parquet"
-        checked = _checked(table, feature, fingerprint, path)
-        _write_whole(path, lambda file: pq.write_table(checked, file, compression="zstd"))
-        return path
+        folder = self._folder(feature, fingerprint)
+        checked = _checked(table, feature, fingerprint, folder).sort_by("image_id")
+        place = folder / _name(checked)
+        place.write_whole(lambda file: pq.write_table(checked, file, compression="zstd"), replace=False)
+        return place
 
     def write_settings(self, feature: Feature, fingerprint: str, settings: Mapping[str, Any]) -> None:
         """Write down beside the rows what `fingerprint` stands for, unless that was done before."""
-        path = self._part_folder(feature, fingerprint) / _SETTINGS
-        if not path.exists():
-            text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-            _write_whole(path, lambda file: file.write(text.encode()))
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        place = self._folder(feature, fingerprint) / _SETTINGS
+        place.write_whole(lambda file: file.write(text.encode()), replace=False)
 
     def read(self, feature: Feature, fingerprint: str) -> pa.Table:
         """Return all rows of a feature, each image once, ordered by image_id.
@@ -68,92 +75,77 @@ class FeatureStore:
         parts = self.parts(feature, fingerprint)
         if not parts:
             raise StoreError(
-                f"{self._part_folder(feature, fingerprint)}: no {feature} with these settings; "
+                f"{self._folder(feature, fingerprint)}: no {feature} with these settings; "
                 "run `fracray extract` with the same settings first"
             )
-        tables = [_checked(_read_part(path), feature, fingerprint, path) for path in parts]
-        return each_image_once(pa.concat_tables(tables))
+        return each_image_once(self.read_parts(feature, fingerprint, parts))
 
-    def present(self, feature: Feature, fingerprint: str, *, failed: bool = True) -> set[str]:
-        """Return the image_ids that have a row; with `failed=False` only those with a row that did not fail.
+    def read_parts(self, feature: Feature, fingerprint: str, parts: Iterable[Location]) -> pa.Table:
+        """Return the rows of these files as they stand, checked; raises as `read` does."""
+        tables = [_checked(_read_part(part), feature, fingerprint, part) for part in parts]
+        return pa.concat_tables(tables)
 
-        Reads two columns only. An unknown fingerprint is an empty set.
+    def statuses(self, feature: Feature, fingerprint: str, span: Span = EVERYTHING) -> pa.Table:
+        """Return image_id and status of the rows whose ids lie in `span`, as they stand in the files.
+
+        Opens only the files that can hold such rows. An unknown fingerprint has no rows.
         """
-        found: set[str] = set()
-        for path in self.parts(feature, fingerprint):
-            rows = _read_part(path, ["image_id", "status"])
-            if not failed:
-                rows = rows.filter(pc.not_equal(rows["status"], "failed"))
-            found.update(rows["image_id"].to_pylist())
-        return found
+        names = ["image_id", "status"]
+        tables = [_read_part(part, names) for part in self.parts(feature, fingerprint, span)]
+        nothing = pa.schema([(name, pa.string()) for name in names]).empty_table()
+        rows = pa.concat_tables([nothing, *(table.cast(nothing.schema) for table in tables)])
+        return rows.filter(span.condition("image_id"))
 
     def fingerprints(self, feature: Feature) -> list[str]:
         """Return the fingerprints under which the store holds rows of `feature`, sorted."""
-        folder = self.folder / feature
-        if not folder.is_dir():
-            return []
-        return sorted(child.name for child in folder.iterdir() if any(child.glob("part-*.parquet")))
+        names = (self.place / feature).names()
+        return [name for name in names if not name.startswith(".") and self.parts(feature, name)]
 
     def settings(self, feature: Feature, fingerprint: str) -> dict[str, Any]:
         """Return what was written down for `fingerprint`; empty if nothing was."""
-        path = self._part_folder(feature, fingerprint) / _SETTINGS
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found: dict[str, Any] = json.loads((self._folder(feature, fingerprint) / _SETTINGS).read_bytes())
+        except (LocationError, ValueError):
             return {}
         return found
 
-    def parts(self, feature: Feature, fingerprint: str) -> list[Path]:
-        """Return the files of a fingerprint, in the order of their names."""
-        return sorted(self._part_folder(feature, fingerprint).glob("part-*.parquet"))
+    def parts(self, feature: Feature, fingerprint: str, span: Span = EVERYTHING) -> list[Location]:
+        """Return the files that can hold ids in `span`, in the order of their names."""
+        folder = self._folder(feature, fingerprint)
+        named = [match for name in folder.names() if (match := _NAME.fullmatch(name))]
+        return [folder / match[0] for match in named if span.meets(match[1], match[2])]
 
-    def _part_folder(self, feature: Feature, fingerprint: str) -> Path:
-        return self.folder / feature / fingerprint
+    def _folder(self, feature: Feature, fingerprint: str) -> Location:
+        return self.place / feature / fingerprint
 
 
-def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
+def _name(table: pa.Table) -> str:
+    ids = table["image_id"].to_pylist()
+    content = hashlib.sha256(json.dumps([ids, table["status"].to_pylist()]).encode()).hexdigest()[:16]
+    return f"part-{ids[0][:8]}-{ids[-1][:8]}-{content}.parquet"
+
+
+def _read_part(part: Location, columns: list[str] | None = None) -> pa.Table:
+    filesystem, path = part.opened()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        # A rename lasts through a power cut only once its folder is on disk too.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}); check space and rights there"
-        ) from None
-
-
-def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
             missing = [name for name in columns or () if name not in file.schema_arrow.names]
             if missing:
-                raise StoreError(f"{path}: column '{missing[0]}' is missing; remove it and extract again")
+                raise StoreError(f"{part}: column '{missing[0]}' is missing; remove it and extract again")
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise StoreError(
-            f"{path}: not a readable Parquet file ({reason}); remove it and extract again"
+            f"{part}: not a readable Parquet file ({reason}); remove it and extract again"
         ) from None
 
 
-def _checked(table: pa.Table, feature: Feature, fingerprint: str, path: Path) -> pa.Table:
-    checked = schema.check(table, SCHEMAS[feature], str(path))
+def _checked(table: pa.Table, feature: Feature, fingerprint: str, place: Location) -> pa.Table:
+    checked = schema.check(table, SCHEMAS[feature], str(place))
     strangers = pc.filter(checked["fingerprint"], pc.not_equal(checked["fingerprint"], fingerprint))
     if len(strangers):
         raise StoreError(
-            f"{path}: holds rows of fingerprint {strangers[0]}, not {fingerprint}; move it there"
+            f"{place}: holds rows of fingerprint {strangers[0]}, not {fingerprint}; move it there"
         )
     return checked
 

@@ -2,23 +2,23 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
 from fracray.extraction.rows import STEPS, result_type, timed
 from fracray.extraction.store import SCHEMAS, Feature, FeatureStore
+from fracray.location import Location
 
 
-def write_rows(table: pa.Table, folder: Path, fingerprints: Mapping[Feature, str]) -> pa.Table:
-    """Add the results in `table` to the store in `folder`, one file per feature.
+def write_rows(table: pa.Table, place: Location, fingerprints: Mapping[Feature, str]) -> pa.Table:
+    """Add the results in `table` to the store at `place`, one file per feature.
 
     Returns what the driver counts, per row: `<feature>_status`, `<feature>_reason` (status null: not wished
     for), `caption_hash`, `captions_findings` and `self_test` of captions, and the seconds of every step.
     """
     started = time.perf_counter()
-    store = FeatureStore(folder)
-    counted = pa.table({"image_id": table["image_id"]})
+    store = FeatureStore(place)
+    counted = table.select([])
     for feature, fingerprint in fingerprints.items():
         if feature not in table.column_names:
             continue

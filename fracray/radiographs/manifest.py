@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from io import StringIO
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fracray.config import RadiographSettings
-from fracray.errors import ManifestError, RadiographError
+from fracray.errors import LocationError, ManifestError, RadiographError
 from fracray.fingerprint import LENGTH, image_id
+from fracray.location import Location
 from fracray.radiographs.duplicates import near_duplicate_groups, thumbnail
 from fracray.radiographs.folds import assign_folds
 from fracray.radiographs.labels import label_of_folder, plain_name
@@ -49,7 +51,7 @@ class _Row:
 
 
 def build_manifest(
-    source: Path,
+    source: str | Path | Location,
     settings: RadiographSettings,
     seed: int,
     *,
@@ -68,10 +70,11 @@ def build_manifest(
     finds is noted and changes neither status nor fold. `on_file(done, total)` is called after each file.
     Raises `ManifestError` when the source is not usable as a whole.
     """
-    if source.is_dir():
-        rows = list(_rows_of_folder(source, label_folders or {}))
-    elif source.is_file():
-        rows = list(_rows_of_csv(source, label_folders or {}))
+    place = Location.of(source)
+    if place.is_folder:
+        rows = list(_rows_of_folder(place, label_folders or {}))
+    elif place.is_file:
+        rows = list(_rows_of_csv(place, label_folders or {}))
     else:
         raise ManifestError(f"{source}: no such folder or CSV; check the path")
     with ThreadPoolExecutor(_READERS) as readers:
@@ -83,23 +86,23 @@ def build_manifest(
     return _table(rows, groups, _folds(rows, groups, settings.folds, seed))
 
 
-def _rows_of_folder(source: Path, label_folders: Mapping[str, int]) -> Iterator[_Row]:
+def _rows_of_folder(source: Location, label_folders: Mapping[str, int]) -> Iterator[_Row]:
     given = {plain_name(name): label for name, label in label_folders.items()}
     outside: dict[str, int] = defaultdict(int)
     labels_seen = set()
     used = set()
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
-        parts = path.relative_to(source).parts
+    for path in source.files():
+        parts = PurePosixPath(path).parts
         if any(part.startswith(".") or part.lower() in _SYSTEM_FILES for part in parts):
             continue
         named = [(plain_name(part), _label(part, given)) for part in reversed(parts[:-1])]
         folder, label = next((pair for pair in named if pair[1] is not None), ("", None))
         if label is None:
-            outside[str(Path(*parts[:-1]))] += 1
+            outside[str(PurePosixPath(*parts[:-1]))] += 1
             continue
         used.add(folder)
         labels_seen.add(label)
-        yield _Row(str(path.absolute()), label)
+        yield _Row(str(source / path), label)
     names = ", ".join(f"'{name}' ({count})" for name, count in sorted(outside.items())[:10])
     for folder in set(given) - used:
         raise ManifestError(
@@ -114,31 +117,33 @@ def _rows_of_folder(source: Path, label_folders: Mapping[str, int]) -> Iterator[
         _log.warning("%s: left out files in folders that stand for no label: %s", source, names)
 
 
-def _rows_of_csv(source: Path, label_folders: Mapping[str, int]) -> Iterator[_Row]:
+def _rows_of_csv(source: Location, label_folders: Mapping[str, int]) -> Iterator[_Row]:
     given = {plain_name(name): label for name, label in label_folders.items()}
     try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file)
-            missing = {"path", "label"} - set(lines.fieldnames or ())
-            if missing:
-                raise ManifestError(
-                    f"{source}: column '{min(missing)}' is missing; the first line reads path,label or "
-                    f"path,label,group"
-                )
-            for line in lines:
-                yield _row_of_line(source, lines.line_num, line, given)
-    except (OSError, UnicodeDecodeError, csv.Error):
+        text = source.read_bytes().decode("utf-8-sig")
+        lines = csv.DictReader(StringIO(text, newline=""))
+        missing = {"path", "label"} - set(lines.fieldnames or ())
+        if missing:
+            raise ManifestError(
+                f"{source}: column '{min(missing)}' is missing; the first line reads path,label or "
+                f"path,label,group"
+            )
+        for line in lines:
+            yield _row_of_line(source, lines.line_num, line, given)
+    except (LocationError, UnicodeDecodeError, csv.Error):
         raise ManifestError(f"{source}: not a readable CSV in UTF-8; save it again as such") from None
 
 
-def _row_of_line(source: Path, number: int, line: Mapping[str, str | None], given: Mapping[str, int]) -> _Row:
+def _row_of_line(
+    source: Location, number: int, line: Mapping[str, str | None], given: Mapping[str, int]
+) -> _Row:
     path, label_name, group = ((line.get(name) or "").strip() for name in ("path", "label", "group"))
     if not path:
         raise ManifestError(f"{source}, line {number}: the path is empty; fill it or remove the line")
     label = _label(label_name, given)
     if label_name and label is None:
         raise ManifestError(f"{source}, line {number}: label '{label_name}' is not known; write 1 or 0")
-    uri = path if "://" in path else str((source.parent / path).absolute())
+    uri = path if "://" in path or path.startswith("/") else str(source.parent / path)
     return _Row(uri, label, given_group=group or None)
 
 

@@ -5,11 +5,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.fs
 from numpy.typing import NDArray
 from PIL import ImageOps
 from PIL.Image import Image, Resampling
@@ -19,7 +16,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from fracray.config import RadiographSettings
-from fracray.errors import RadiographError, RadiographTooLargeError
+from fracray.errors import LocationError, RadiographError, RadiographTooLargeError
+from fracray.location import Location
 from fracray.radiographs.dicom import is_dicom, read_dicom, refuse_many_pixels
 
 _log = logging.getLogger(__name__)
@@ -72,8 +70,12 @@ class Radiograph:
     coloured: float = 0.0
 
 
-def read_radiograph(data: bytes, settings: RadiographSettings) -> Radiograph:
+def read_radiograph(data: bytes, settings: RadiographSettings, *, enough: int | None = None) -> Radiograph:
     """Decode the bytes of a PNG, JPEG, TIFF or DICOM file.
+
+    With `enough` a JPEG of which both sides are at least twice as long comes out at a half, a quarter or an
+    eighth of its size, with no side below `enough` pixels: decoded in a fraction of the time, and after a
+    resize to `enough` / 2 or less hardly another picture.
 
     Colour becomes luma (ITU-R BT.601), transparent parts become black, the EXIF orientation is applied, grey
     of 16 bits is divided by 65,535 and keeps its precision; colour of 16 bits is read with 8. Of a TIFF with
@@ -89,30 +91,26 @@ def read_radiograph(data: bytes, settings: RadiographSettings) -> Radiograph:
         return Radiograph(pixels, bits, "DICOM", spacing)
     for name, (beginnings, plugin) in _FORMATS.items():
         if data.startswith(beginnings):
-            return _read_picture(data, name, plugin, settings.max_pixels)
+            return _read_picture(data, name, plugin, settings.max_pixels, enough)
     raise RadiographError("not a PNG, JPEG, TIFF or DICOM file; export it in one of these formats")
 
 
 def read_bytes(uri: str, settings: RadiographSettings) -> bytes:
-    """Return the bytes of a local path or of a URI that Arrow's file systems know (file, s3, gs, hdfs).
+    """Return the bytes of a local path or of a URI that `Location` knows, such as s3://.
 
     Raises `RadiographTooLargeError` before reading when the file exceeds `settings.max_bytes`, and
     `RadiographError` when it cannot be reached.
     """
+    place = Location.of(uri)
     try:
-        filesystem, path = (
-            pa.fs.FileSystem.from_uri(uri) if "://" in uri else (pa.fs.LocalFileSystem(), str(Path(uri)))
-        )
-        info = filesystem.get_file_info(path)
-        if info.type != pa.fs.FileType.File:
+        info = place.info()
+        if not info.is_file:
             raise RadiographError("no such file; check the path")
         _refuse_many_bytes(info.size, settings)
-        with filesystem.open_input_stream(path, compression=None) as stream:
-            data: bytes = stream.read()
-    except (OSError, pa.ArrowException) as error:
-        _log.debug("%s: %s", uri, error)
+        return place.read_bytes()
+    except LocationError as error:
+        _log.debug("%s", error)
         raise RadiographError("the file cannot be opened; check the path and the rights to it") from None
-    return data
 
 
 def _refuse_many_bytes(size: int, settings: RadiographSettings) -> None:
@@ -122,11 +120,16 @@ def _refuse_many_bytes(size: int, settings: RadiographSettings) -> None:
         )
 
 
-def _read_picture(data: bytes, name: str, plugin: type[ImageFile], max_pixels: int) -> Radiograph:
+def _read_picture(
+    data: bytes, name: str, plugin: type[ImageFile], max_pixels: int, enough: int | None
+) -> Radiograph:
     try:
         image: Image = plugin(BytesIO(data))
         refuse_many_pixels(*image.size, max_pixels)
         bits, inverted = _deep_grey(image)
+        if enough is not None:
+            # Only a JPEG can do this; for all others it does nothing.
+            image.draft(None, (enough, enough))
         image.load()
         image = _upright(image)
         if image.mode.startswith("I;16"):

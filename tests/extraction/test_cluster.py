@@ -27,9 +27,17 @@ def test_bookings_leave_room_to_read_and_write(pools: list[ActorPool], cpus: flo
     except ClusterError:
         assert sum(p.actors * p.cpus for p in pools) > cpus or sum(p.actors * p.gpus for p in pools) > gpus
     else:
-        actors = sum(pool.actors * pool.cpus for pool in pools) * bookings.actors
-        room_for_one_each = cpus - actors >= bookings.reading + bookings.writing
-        assert room_for_one_each or (cpus == 1.0 and cpus - actors >= max(bookings.reading, bookings.writing))
+        booked = sum(pool.actors * pool.cpus for pool in pools) * bookings.actors
+        assert cpus - booked >= bookings.task
+        assert bookings.tasks_at_once >= 2
+
+
+@given(st.integers(1, 96), st.sampled_from([0.5, 1.0, 2.0, 4.0]))
+def test_a_machine_full_of_actors_still_reads(cpus: int, each: float) -> None:
+    """As when another machine vanishes and its actors start again here, as many as Ray thinks will fit."""
+    bookings = plan_bookings([ActorPool("vision", 1, each, 0)], [{"CPU": 96.0}])
+    actors = int(cpus / (each * bookings.actors))
+    assert cpus - actors * each * bookings.actors >= bookings.task - 1e-9
 
 
 @settings(deadline=None)

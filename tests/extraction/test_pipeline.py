@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +52,7 @@ def write_radiograph(path: Path, seed: int) -> None:
     Image.fromarray(grey).save(path)
 
 
-def write_manifest(folder: Path, count: int) -> pa.Table:
+def write_manifest(folder: Path, count: int) -> Path:
     """Write `count` small radiographs and their manifest, which also lists one file that was unreadable."""
     folder.mkdir()
     rows = []
@@ -74,19 +75,31 @@ def write_manifest(folder: Path, count: int) -> pa.Table:
             }
         )
     unreadable = dict.fromkeys(rows[0]) | {"uri": "nothing.png", "group": "", "status": "unreadable"}
-    return pa.Table.from_pylist([*rows, unreadable], schema=schema.MANIFEST)
+    manifest = folder.with_suffix(".parquet")
+    schema.write_table(
+        pa.Table.from_pylist([*rows, unreadable], schema=schema.MANIFEST), schema.MANIFEST, manifest
+    )
+    return manifest
 
 
-def ids_of(manifest: pa.Table) -> list[str]:
-    return [row["image_id"] for row in manifest.to_pylist() if row["status"] == "ok"]
+def rows_of(manifest: Path) -> list[dict[str, Any]]:
+    return [row for row in pq.read_table(manifest).to_pylist() if row["status"] == "ok"]
 
 
-def files_of(store: FeatureStore) -> list[Path]:
-    return sorted(store.folder.rglob("*"))
+def ids_of(manifest: Path) -> list[str]:
+    return [row["image_id"] for row in rows_of(manifest)]
+
+
+def folder_of(store: FeatureStore) -> Path:
+    return Path(store.place.uri)
+
+
+def files_of(store: FeatureStore, feature: str = "") -> list[Path]:
+    return sorted((folder_of(store) / feature).rglob("*"))
 
 
 @pytest.fixture(scope="module")
-def extracted(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, FeatureStore]:
+def extracted(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FeatureStore]:
     """A store filled from a manifest of which one file has gone and one has changed since it was made."""
     folder = tmp_path_factory.mktemp("extracted")
     manifest = write_manifest(folder / "files", 20)
@@ -106,7 +119,7 @@ def extracted(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[p
 
 
 def test_every_usable_row_has_both_features_and_a_bad_one_its_reason(
-    extracted: tuple[pa.Table, FeatureStore],
+    extracted: tuple[Path, FeatureStore],
 ) -> None:
     manifest, store = extracted
     ids = ids_of(manifest)
@@ -121,7 +134,7 @@ def test_every_usable_row_has_both_features_and_a_bad_one_its_reason(
 
 
 def test_a_second_run_does_nothing_and_starts_no_model(
-    extracted: tuple[pa.Table, FeatureStore], monkeypatch: pytest.MonkeyPatch
+    extracted: tuple[Path, FeatureStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest, store = extracted
     before = files_of(store)
@@ -134,11 +147,11 @@ def test_a_second_run_does_nothing_and_starts_no_model(
 
 
 def test_other_caption_settings_recompute_captions_only(
-    extracted: tuple[pa.Table, FeatureStore], tmp_path: Path
+    extracted: tuple[Path, FeatureStore], tmp_path: Path
 ) -> None:
     manifest, store = extracted
     (fingerprint,) = store.fingerprints("captions")
-    embeddings = files_of(FeatureStore(store.folder / "embeddings"))
+    embeddings = files_of(store, "embeddings")
     pq.write_table(store.read("captions", fingerprint), tmp_path / "told.parquet")
     told = config("captions.captioner=replay", f"captions.model={tmp_path / 'told.parquet'}")
 
@@ -146,19 +159,17 @@ def test_other_caption_settings_recompute_captions_only(
 
     assert (summary.captions.present, summary.captions.done) == (0, 18)
     assert (summary.embeddings.present, summary.embeddings.done, summary.embeddings.failed) == (20, 0, 0)
-    assert files_of(FeatureStore(store.folder / "embeddings")) == embeddings
+    assert files_of(store, "embeddings") == embeddings
     first = store.read("captions", fingerprint)
     second = store.read("captions", summary.captions.fingerprint)
     assert summary.captions.fingerprint != fingerprint
     assert second["caption"].equals(first["caption"])
 
 
-def test_failed_rows_are_tried_again_when_asked(
-    extracted: tuple[pa.Table, FeatureStore], tmp_path: Path
-) -> None:
+def test_failed_rows_are_tried_again_when_asked(extracted: tuple[Path, FeatureStore], tmp_path: Path) -> None:
     manifest, filled = extracted
-    store = FeatureStore(shutil.copytree(filled.folder, tmp_path / "store"))
-    path = Path(manifest["uri"][GONE].as_py())
+    store = FeatureStore(shutil.copytree(folder_of(filled), tmp_path / "store"))
+    path = Path(rows_of(manifest)[GONE]["uri"])
     write_radiograph(path, GONE)
 
     assert extract(manifest, store, config()).worked == 0
@@ -177,7 +188,6 @@ def test_failed_rows_are_tried_again_when_asked(
 KILLED_DRIVER = """
 import os, signal, sys
 from pathlib import Path
-import pyarrow.parquet as pq
 from fracray.config import load_config
 from fracray.extraction.pipeline import extract
 from fracray.extraction.store import FeatureStore
@@ -188,14 +198,12 @@ def die_in_the_middle(done, failed, total):
 
 folder = Path(sys.argv[1])
 store = FeatureStore(folder / "store")
-manifest = pq.read_table(folder / "manifest.parquet")
-extract(manifest, store, load_config(overrides=sys.argv[2:]), die_in_the_middle)
+extract(folder / "files.parquet", store, load_config(overrides=sys.argv[2:]), die_in_the_middle)
 """
 
 
 def test_after_a_killed_run_the_next_one_completes_the_store(cluster: str, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "files", 40)
-    pq.write_table(manifest, tmp_path / "manifest.parquet")
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_DRIVER, str(tmp_path), *SETTINGS, "extraction.rows_per_block=2"],
         env={**os.environ, "RAY_ADDRESS": cluster},

@@ -24,6 +24,7 @@ from fracray.extraction.rows import WORK, Row, infer
 from fracray.extraction.store import FeatureStore
 from fracray.extraction.writing import write_rows
 from fracray.fingerprint import image_id
+from fracray.location import Location
 from fracray.radiographs.read import read_radiograph
 from fracray.vision.backbone import backbone_fingerprint
 from fracray.vision.preprocess import preprocess
@@ -44,7 +45,7 @@ def radiograph(path: Path, seed: int) -> str:
 
 def work(rows: list[tuple[str, Path, bool, bool]]) -> pa.Table:
     names = WORK.names
-    values = [(image, str(path), captions, embeddings) for image, path, captions, embeddings in rows]
+    values = [(image, str(path), captions, embeddings, None) for image, path, captions, embeddings in rows]
     return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in values], schema=WORK)
 
 
@@ -76,10 +77,10 @@ def test_a_file_that_is_gone_changed_or_broken_keeps_its_row_with_a_reason(
     ids[3] = image_id(b"no picture")
     odd_bytes = odd.read_bytes()
 
-    def decoder(data: bytes, settings: RadiographSettings) -> object:
+    def decoder(data: bytes, settings: RadiographSettings, *, enough: int | None) -> object:
         if data == odd_bytes:
             raise ZeroDivisionError("inside a decoder")
-        return read_radiograph(data, settings)
+        return read_radiograph(data, settings, enough=enough)
 
     monkeypatch.setattr("fracray.extraction.reading.read_radiograph", decoder)
     table = work([(i, p, True, True) for i, p in zip(ids, (good, gone, changed, broken, odd), strict=True)])
@@ -129,7 +130,7 @@ def test_written_rows_are_the_wished_ones_with_status_and_reason(tmp_path: Path)
     table = read_rows(table, RadiographSettings(), 64, PREPROCESSING)
     table = CaptionRows(settings, captioner_id, 64, 1)(table)
     table = EmbedRows(VISION, vision_id, 1)(table)
-    write_rows(table, tmp_path / "store", {"captions": captioner_id, "embeddings": vision_id})
+    write_rows(table, Location.of(tmp_path / "store"), {"captions": captioner_id, "embeddings": vision_id})
 
     store = FeatureStore(tmp_path / "store")
     captions = {row["image_id"]: row for row in store.read("captions", captioner_id).to_pylist()}
