@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
             table = pa.Table.from_pylist([row], schema=getattr(schema, feature.upper()))
             filled.write(feature, fingerprints[feature], table)  # type: ignore[arg-type]
     filled.write_settings("captions", fingerprints["captions"], {"captioner": "fake"})
-    return filled.folder
+    return tmp_path / "features"
 
 
 def run(*arguments: str | Path) -> str:

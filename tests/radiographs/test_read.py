@@ -15,6 +15,7 @@ from PIL import Image, features
 
 from fracray.config import RadiographSettings
 from fracray.errors import RadiographError, RadiographTooLargeError
+from fracray.radiographs.phantoms import make_phantom
 from fracray.radiographs.read import read_bytes, read_radiograph
 
 SETTINGS = RadiographSettings()
@@ -205,3 +206,26 @@ def test_read_bytes_takes_paths_and_uris(tmp_path: Path) -> None:
 def test_read_bytes_of_nothing_is_a_radiograph_error(uri: str) -> None:
     with pytest.raises(RadiographError, match="check the path"):
         read_bytes(uri, SETTINGS)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_large_jpeg_read_at_reduced_size_gives_hardly_another_picture(mode: str) -> None:
+    phantom = np.rint(make_phantom(4_711, long_side=1800).pixels * 255).astype(np.uint8)
+    data = encoded(phantom, "JPEG", mode, quality=90)
+    size = 224
+    whole = read_radiograph(data, SETTINGS).pixels
+    reduced = read_radiograph(data, SETTINGS, enough=2 * size).pixels
+    assert 2 * size <= min(reduced.shape) < min(whole.shape) / 1.9
+    shown, expected = (
+        np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+        for pixels in (reduced, whole)
+    )
+    # In grey levels; a side of an odd length moves by half a pixel, which tells at sharp edges.
+    apart = 255 * np.abs(shown - expected)
+    assert apart.mean() < 0.4
+    assert np.percentile(apart, 99) < 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+def test_other_formats_and_small_jpegs_are_read_whole(kind: str) -> None:
+    assert read_radiograph(encoded(GREY, kind), SETTINGS, enough=20).pixels.shape == GREY.shape
