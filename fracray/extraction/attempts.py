@@ -66,7 +66,8 @@ def survive(
     if before < DEATHS:
         done = step(table)
     elif table.num_rows == 1:
-        done = step(_given_up(table, name, pixels, before))
+        # Stays on the list: another radiograph of its batch may end this process yet.
+        return step(_given_up(table, name, pixels))
     else:
         log.warning("%s: %d radiographs killed their process twice; now one by one", name, table.num_rows)
         rows = [table.slice(row, 1) for row in range(table.num_rows)]
@@ -75,8 +76,8 @@ def survive(
     return done
 
 
-def _given_up(row: pa.Table, name: str, pixels: str | None, deaths: int) -> pa.Table:
-    reason = GIVEN_UP.format(deaths=deaths, step=name)
+def _given_up(row: pa.Table, name: str, pixels: str | None) -> pa.Table:
+    reason = GIVEN_UP.format(deaths=DEATHS, step=name)
     log.error("%s: %s", row["image_id"][0].as_py(), reason)
     changed = {"reason": reason} | ({pixels: None} if pixels else {})
     for column, value in changed.items():
