@@ -19,24 +19,18 @@ from PIL import Image
 from ray.cluster_utils import Cluster
 
 from fracray import schema
-from fracray.config import Config, RadiographSettings, load_config
+from fracray.config import RadiographSettings
 from fracray.extraction.pipeline import Steps, extract, run_plan
 from fracray.extraction.plan import plan_extraction
 from fracray.extraction.rows import result_type, timed
 from fracray.extraction.store import FeatureStore
 from fracray.location import Location
 from fracray.radiographs.manifest import build_manifest
+from tests.extraction.test_pipeline import SETTINGS, config
 from tests.s3 import s3_server
 
 pytestmark = pytest.mark.ray
 
-SETTINGS = (
-    "captions.captioner=fake",
-    "vision.backbone.architecture=resnet10",
-    "vision.backbone.weights=random",
-    "vision.preprocessing.size=64",
-    "extraction.rows_per_block=4",
-)
 ROWS = 48
 
 
@@ -75,10 +69,6 @@ def manifest(radiographs: Path) -> Path:
     table = build_manifest(radiographs, RadiographSettings(duplicate_distance=0), 7)
     schema.write_table(table, schema.MANIFEST, path)
     return path
-
-
-def config(*overrides: str) -> Config:
-    return load_config(overrides=[*SETTINGS, *overrides])
 
 
 def ids_of(manifest: Path | str) -> list[str]:
