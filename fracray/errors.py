@@ -58,7 +58,7 @@ class BackboneError(FracrayError):
 
 
 class StoreError(FracrayError):
-    """The feature store lacks what is asked for, or cannot be written."""
+    """The feature store lacks what is asked for, or holds a file that does not belong there."""
 
 
 class ClusterError(FracrayError):
