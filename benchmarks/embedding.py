@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from fracray.config import BackboneSettings, Preprocessing, RadiographSettings
 from fracray.radiographs.phantoms import make_phantom
 from fracray.radiographs.read import read_radiograph
-from fracray.vision.backbone import Backbone, load_backbone, normalise
+from fracray.vision.backbone import Backbone, load_backbone
 from fracray.vision.device import Precision, choose_device, embedding_arithmetic
 from fracray.vision.embed import embed
+from fracray.vision.normalise import normalise
 from fracray.vision.preprocess import preprocess
 
 FIRST_SEED = 4_910_000

@@ -42,8 +42,9 @@ from fracray.fusion.classifier import Classifier, fit_classifier
 from fracray.radiographs.phantoms.fractures import displacement_mm
 from fracray.radiographs.phantoms.phantom import make_phantom
 from fracray.radiographs.phantoms.scene import build_scene
-from fracray.vision.backbone import Backbone, normalise
+from fracray.vision.backbone import Backbone
 from fracray.vision.embed import embed
+from fracray.vision.normalise import normalise
 
 Shown = tuple[np.ndarray, np.ndarray]
 FIRST_SEED = 600_000

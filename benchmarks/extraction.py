@@ -41,7 +41,8 @@ from fracray.extraction.store import FeatureStore
 from fracray.fingerprint import image_id
 from fracray.radiographs.phantoms import make_phantom
 from fracray.radiographs.read import read_radiograph
-from fracray.vision.backbone import load_backbone, normalise
+from fracray.vision.backbone import load_backbone
+from fracray.vision.normalise import normalise
 from fracray.vision.preprocess import preprocess
 
 FIRST_SEED, SCENES = 4_920_000, 40

@@ -27,7 +27,7 @@ from fracray.radiographs.phantoms import make_phantom
 from fracray.vision.backbone import Backbone, load_backbone
 from fracray.vision.device import choose_device
 from fracray.vision.finetune import EpochReport, learn
-from fracray.vision.frozen import MEMORY, FrozenStages, split
+from fracray.vision.frozen import FrozenStages, split
 from fracray.vision.preprocess import preprocess
 
 FIRST_SEED = 4_920_000
@@ -52,7 +52,6 @@ def train(
     settings: FinetuneSettings,
     training: tuple[NDArray[np.uint8], NDArray[np.int8]],
     validation: tuple[NDArray[np.uint8], NDArray[np.int8]],
-    memory: int,
 ) -> tuple[list[float], list[EpochReport]]:
     """Return the seconds of each epoch, the first with all that precedes it, and its report."""
     place = choose_device("auto")
@@ -65,8 +64,8 @@ def train(
         reports.append(report)
 
     tuned = copy.deepcopy(backbone).to(place)
-    frozen = FrozenStages(tuned, training[0], settings, 7, place, memory=memory)
-    checked = FrozenStages(tuned, validation[0], settings, 7, place, memory=memory), validation[1]
+    frozen = FrozenStages(tuned, training[0], settings, 7, place)
+    checked = FrozenStages(tuned, validation[0], settings, 7, place), validation[1]
     stages = split(tuned, settings.unfrozen)[1]
     rows = np.arange(len(training[0]))
     learn(stages, tuned.embedding_dim, frozen, rows, training[1], settings, 7, checked, note)
@@ -80,8 +79,9 @@ def compare(
     validation: tuple[NDArray[np.uint8], NDArray[np.int8]],
 ) -> dict[str, Any]:
     """Train both ways and return what is printed about one depth."""
-    stored, with_store = train(backbone, settings, training, validation, MEMORY)
-    plain, without = train(backbone, settings, training, validation, 0)
+    stored, with_store = train(backbone, settings, training, validation)
+    uncached = settings.model_copy(update={"cache_gb": 0.0})
+    plain, without = train(backbone, uncached, training, validation)
     epochs = min(len(stored), len(plain))
     # The median of the later epochs; the plain loop's first epoch is as long as its others.
     ratio = float(np.median(plain[1:]) / np.median(stored[1:])) if epochs > 1 else None

@@ -64,8 +64,11 @@ class Preprocessing(Settings):
 class BackboneSettings(Settings):
     """The network that turns a radiograph into numbers."""
 
-    architecture: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"] = Field(
-        "resnet10", description="torchvision ResNet (paper: resnet50); resnet10 is the embedded default"
+    architecture: str = Field(
+        "resnet10",
+        pattern=r"^(resnet(10|18|34|50|101)|efficientnet_lite0|timm/[A-Za-z0-9_]+)$",
+        description="resnet10 (embedded), resnet18, resnet34, resnet50 (paper), resnet101, "
+        "efficientnet_lite0, or timm/NAME",
     )
     weights: str = Field(
         "embedded", description="'embedded' (resnet10), 'imagenet', 'random', or a .safetensors file"
@@ -84,7 +87,16 @@ class FinetuneSettings(Settings):
     weight_decay: float = Field(1e-2, ge=0)
     batch_size: int = Field(32, ge=2)
     augmentation: float = Field(
-        0.5, ge=0, le=1, description="strength of flips, rotations, contrast; 0: none"
+        0.5, ge=0, le=1, description="strength of flips, rotation, zoom, contrast, brightness; 0: none"
+    )
+    draws: int = Field(
+        4, ge=1, description="versions of a radiograph that epochs cycle through: itself and augmented ones"
+    )
+    weight_average: float = Field(
+        0.0, ge=0, lt=1, description="decay per step of the running mean of weights that is kept; 0: the last"
+    )
+    cache_gb: float = Field(
+        1.0, ge=0, description="memory for what frozen stages make of the radiographs, GB"
     )
     label_smoothing: float = Field(0.05, ge=0, lt=0.5)
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from fracray.config import HeatMapMethod
 from fracray.errors import UsageError
-from fracray.vision.backbone import Backbone, normalise, pool
+from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import exact_arithmetic
+from fracray.vision.normalise import normalise
 
 LogitFunction = Callable[[Tensor], Tensor]
 """A differentiable function from embeddings [n, d] to logits [n], each row for itself."""
@@ -59,7 +60,7 @@ def decision_map(
     decision = _Tangent(_slopes(logit, pool(feature_map)))
     with torch.enable_grad(), _METHODS[method](decision, [decision.last]) as cam:
         small = cam(feature_map.requires_grad_(), targets=[torch.sum] * len(pixels))
-    return np.stack([_spread(cells, pixels.shape[1], backbone.stride) for cells in small])
+    return np.stack([_spread(cells, pixels.shape[1], backbone.stride, backbone.offset) for cells in small])
 
 
 def _slopes(logit: LogitFunction, embeddings: Tensor) -> Tensor:
@@ -84,10 +85,10 @@ def _slopes(logit: LogitFunction, embeddings: Tensor) -> Tensor:
     return slopes / largest.clamp_min(torch.finfo(slopes.dtype).tiny)
 
 
-def _spread(cells: NDArray[np.float32], size: int, stride: int) -> NDArray[np.float32]:
-    # Cell i looks at a neighbourhood of pixel i * stride (convolutions of odd width, padded by half of it),
-    # so the map is laid out from there; stretching it over the square would shift it by half a cell.
-    places = np.mgrid[0:size, 0:size] / stride
+def _spread(cells: NDArray[np.float32], size: int, stride: int, offset: int) -> NDArray[np.float32]:
+    # Cell i looks at a neighbourhood of pixel offset + i * stride, so the map is laid out from there;
+    # stretching it over the square would shift it by half a cell.
+    places = (np.mgrid[0:size, 0:size] - offset) / stride
     spread: NDArray[np.float32] = map_coordinates(cells, places, output=np.float32, order=1, mode="nearest")
     highest = float(spread.max())
     return spread / highest if highest > 0 else spread

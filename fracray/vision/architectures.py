@@ -1,62 +1,85 @@
 """The table of networks that can be a backbone; the one place to extend for another.
 
-A network is a chain of named stages from the one-channel picture to its last feature map. The names are
-torchvision's, so that its weights fit.
+A network is a chain of five named stages, `stem` and `layer1` to `layer4`, from the one-channel picture to
+its last feature map. Those of torchvision stand here; whatever else timm knows comes from `timm_network`.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import nn
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from fracray.errors import BackboneError
 
 Stages = OrderedDict[str, nn.Module]
 
+TIMM = "timm/"
+"""In front of a network's name: it is one of timm's."""
+
 
 @dataclass(frozen=True)
-class Architecture:
-    """One row of `ARCHITECTURES`.
+class Network:
+    """A network with random weights.
 
-    `stages` builds the network with random weights; `stride` is how many pixels of the picture lie between
-    two places of the last feature map; `imagenet` are torchvision's weights, if there are any.
+    `stride` is how many pixels of the picture lie between two places of the last feature map, and `offset`
+    how many lie left of the first place's middle: 0 where convolutions are padded alike on both sides.
+    `published` turns a parameter's name, such as `layer1.0.conv1.weight`, into the one under which its makers
+    publish it.
     """
 
-    stages: Callable[[], Stages]
+    stages: Stages
     embedding_dim: int
     stride: int
-    imagenet: Any = None
+    offset: int
+    published: Callable[[str], str]
 
 
-def _resnet(block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> Stages:
+def _resnet(block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> Network:
     network = ResNet(block, layers)
     first = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
     stem = OrderedDict(conv1=first, bn1=network.bn1, relu=network.relu, maxpool=network.maxpool)
-    return OrderedDict(
+    stages = OrderedDict(
         stem=nn.Sequential(stem),
         layer1=network.layer1,
         layer2=network.layer2,
         layer3=network.layer3,
         layer4=network.layer4,
     )
+    return Network(stages, 512 * block.expansion, 32, 0, lambda name: name.removeprefix("stem."))
 
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "resnet10": Architecture(partial(_resnet, BasicBlock, [1, 1, 1, 1]), 512, 32),
-    "resnet18": Architecture(
-        partial(_resnet, BasicBlock, [2, 2, 2, 2]), 512, 32, ResNet18_Weights.IMAGENET1K_V1
-    ),
-    "resnet34": Architecture(
-        partial(_resnet, BasicBlock, [3, 4, 6, 3]), 512, 32, ResNet34_Weights.IMAGENET1K_V1
-    ),
-    "resnet50": Architecture(
-        partial(_resnet, Bottleneck, [3, 4, 6, 3]), 2048, 32, ResNet50_Weights.IMAGENET1K_V1
-    ),
-    "resnet101": Architecture(
-        partial(_resnet, Bottleneck, [3, 4, 23, 3]), 2048, 32, ResNet101_Weights.IMAGENET1K_V1
-    ),
+def _efficientnet_lite0() -> Network:
+    from fracray.vision.timm_networks import timm_network
+
+    return timm_network("tf_efficientnet_lite0")
+
+
+ARCHITECTURES: dict[str, Callable[[], Network]] = {
+    "resnet10": partial(_resnet, BasicBlock, [1, 1, 1, 1]),
+    "resnet18": partial(_resnet, BasicBlock, [2, 2, 2, 2]),
+    "resnet34": partial(_resnet, BasicBlock, [3, 4, 6, 3]),
+    "resnet50": partial(_resnet, Bottleneck, [3, 4, 6, 3]),
+    "resnet101": partial(_resnet, Bottleneck, [3, 4, 23, 3]),
+    "efficientnet_lite0": _efficientnet_lite0,
 }
+
+
+def build_network(architecture: str) -> Network:
+    """Return the network that a key of `ARCHITECTURES` names, or `timm/NAME` for one of timm's.
+
+    Raises `BackboneError` for an unknown name, and for a network of timm's that is no chain of stages.
+    """
+    if architecture.startswith(TIMM):
+        from fracray.vision.timm_networks import timm_network
+
+        return timm_network(architecture.removeprefix(TIMM))
+    if architecture not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise BackboneError(
+            f"architecture '{architecture}' is not known; choose timm/NAME or one of: {names}"
+        )
+    return ARCHITECTURES[architecture]()

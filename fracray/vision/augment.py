@@ -1,4 +1,4 @@
-"""Random flips, rotations and contrast on preprocessed radiographs, all governed by one strength."""
+"""Random flips, rotation, zoom, contrast and brightness on preprocessed radiographs, of one strength."""
 
 import math
 
@@ -9,36 +9,40 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_ROTATION_DEG = 30.0
+MAX_LOG_ZOOM = 0.2
 MAX_LOG_CONTRAST = 0.4
-"""Largest rotation and largest change of contrast (a factor of 0.67 to 1.49) at strength 1."""
+MAX_BRIGHTNESS = 0.1
+"""Largest changes at strength 1: rotation, zoom (a factor of 0.82 to 1.22), contrast (0.67 to 1.49), and
+brightness as a share of the whole range."""
 
 
 def draw_augmentations(n: int, strength: float, seed: list[int]) -> NDArray[np.float32]:
-    """Return `[n, 4]` random changes: horizontal and vertical flip (-1 or 1), angle (rad), contrast factor.
+    """Return `[n, 6]` changes: flips across and along (-1 or 1), angle (rad), zoom, contrast, brightness.
 
-    `strength` in [0, 1]: a flip's probability is half of it; angle and contrast scale with it; at 0 nothing
-    changes.
+    Zoom and contrast are factors, brightness a share of the whole range. `strength` in [0, 1]: a flip's
+    probability is half of it; all else scales with it; at 0 nothing changes.
     """
     rng = np.random.default_rng(seed)
     flips = np.where(rng.random((n, 2)) < strength / 2, -1.0, 1.0)
     angles = rng.uniform(-1, 1, (n, 1)) * math.radians(MAX_ROTATION_DEG) * strength
+    zooms = np.exp(rng.uniform(-1, 1, (n, 1)) * MAX_LOG_ZOOM * strength)
     contrasts = np.exp(rng.uniform(-1, 1, (n, 1)) * MAX_LOG_CONTRAST * strength)
-    return np.hstack([flips, angles, contrasts]).astype(np.float32)
+    brightness = rng.uniform(-1, 1, (n, 1)) * MAX_BRIGHTNESS * strength
+    return np.hstack([flips, angles, zooms, contrasts, brightness]).astype(np.float32)
 
 
 def augment(pixels: Tensor, changes: NDArray[np.float32]) -> Tensor:
     """Return radiographs `pixels` uint8 `[n, s, s]` changed by the rows of `changes`, uint8 `[n, s, s]`.
 
-    Corners that a rotation uncovers are black; contrast is scaled about each picture's own mean.
+    What a rotation or a zoom uncovers is black and stays so; contrast is scaled about each picture's mean.
     """
-    horizontal, vertical, angle, contrast = torch.from_numpy(changes).to(pixels.device).unbind(1)
-    cos, sin, none = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
-    affine = torch.stack(
-        [horizontal * cos, -horizontal * sin, none, vertical * sin, vertical * cos, none], dim=1
-    )
+    across, along, angle, zoom, contrast, brightness = torch.from_numpy(changes).to(pixels.device).unbind(1)
+    cos, sin, none = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(angle)
+    affine = torch.stack([across * cos, -across * sin, none, along * sin, along * cos, none], dim=1)
     picture = pixels.unsqueeze(1).to(torch.float32)
     grid = functional.affine_grid(affine.view(-1, 2, 3), list(picture.shape), align_corners=False)
     moved = functional.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     mean = moved.mean(dim=(1, 2, 3), keepdim=True)
     changed = (moved - mean) * contrast.view(-1, 1, 1, 1) + mean
+    changed = changed + 255 * brightness.view(-1, 1, 1, 1) * (moved > 0)
     return changed.round().clamp(0, 255).to(torch.uint8).squeeze(1)

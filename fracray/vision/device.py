@@ -10,6 +10,8 @@ from fracray.errors import BackboneError
 
 Precision = Literal["float32", "bfloat16"]
 
+_CPU_PASS, _GPU_PASS = 8, 64
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` is a CUDA device where there is one, else the CPU.
@@ -33,6 +35,14 @@ def exact_arithmetic() -> AbstractContextManager[None]:
         enabled=True, deterministic=True, allow_tf32=False
     )
     return context
+
+
+def training_pass(device: torch.device) -> int:
+    """Return how many radiographs go through the network at once while it learns.
+
+    On a CPU the activations of more of them outgrow its caches, and each takes longer.
+    """
+    return _CPU_PASS if device.type == "cpu" else _GPU_PASS
 
 
 @contextmanager

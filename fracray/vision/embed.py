@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fracray.vision.backbone import Backbone, normalise, pool
+from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import Precision, choose_device, embedding_arithmetic
+from fracray.vision.normalise import normalise
 
 
 def embed(

@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,11 +12,18 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone, pool
-from fracray.vision.device import Precision, choose_device, embedding_arithmetic, training_arithmetic
+from fracray.vision.device import (
+    Precision,
+    choose_device,
+    embedding_arithmetic,
+    training_arithmetic,
+    training_pass,
+)
 from fracray.vision.frozen import FrozenStages, split
 
 logger = logging.getLogger(__name__)
@@ -27,7 +35,6 @@ WARM_UP = 0.1
 MOMENTUM = 0.9
 HEAD_RATE = 10.0
 """The new head learns this many times faster than the pretrained stages."""
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def finetune(
     Labels are 0 or 1. A linear head on the embedding learns along and is dropped at the end. With `unfrozen`
     "none" nothing learns; with "fc" the head alone learns, which shows in the reports but leaves the
     backbone as it was. Frozen stages keep every weight, and all stages keep their batch-norm statistics:
-    those of a few hundred radiographs would be worse, and would lag behind the weights. With `validation`
+    those of a few hundred radiographs would be worse, and would lag behind the weights. The weights returned
+    are the running mean that `weight_average` sets; validation rows are scored by it. With `validation`
     rows the weights of the epoch of lowest validation loss are returned and training stops `PATIENCE` epochs
     after it; `on_epoch` returning True stops as well. The same seed gives the same weights on one CPU.
     Raises `UsageError` unless `labels` hold both classes, `BackboneError` for a missing device.
@@ -102,36 +110,43 @@ def learn(
     rng = np.random.default_rng(seed)
     stages.requires_grad_(True).eval()
     head = _new_head(embedding_dim, seed, frozen.device)
+    averages = _running_mean(stages, settings), _running_mean(head, settings)
+    kept, kept_head = cast(nn.Sequential, averages[0].module), cast(nn.Linear, averages[1].module)
     batches = max(1, len(rows) // settings.batch_size)
     optimiser, schedule = _optimiser(stages, head, settings, settings.epochs * batches)
     frozen.fill(rows)
+    at_once = training_pass(frozen.device)
     best: tuple[float, dict[str, Tensor]] | None = None
     since_best = 0
     for epoch in range(settings.epochs):
         losses = np.zeros(len(rows))
         for number, batch in enumerate(np.array_split(rng.permutation(len(rows)), batches)):
-            activations = frozen.activations(rows[batch], (number + epoch) % frozen.draws)
-            targets = torch.tensor(labels[batch], dtype=torch.int64)
-            with training_arithmetic(frozen.device):
-                embeddings = pool(stages(activations))
-            loss = _losses(head(embeddings.float()), targets, class_weights, settings.label_smoothing)
+            draw = (number + epoch) % frozen.draws
             optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss.mean())
+            for start in range(0, len(batch), at_once):
+                part = batch[start : start + at_once]
+                activations = frozen.activations(rows[part], draw)
+                targets = torch.tensor(labels[part], dtype=torch.int64)
+                with training_arithmetic(frozen.device):
+                    embeddings = pool(stages(activations))
+                loss = _losses(head(embeddings.float()), targets, class_weights, settings.label_smoothing)
+                torch.autograd.backward(loss.sum() / len(batch))
+                losses[part] = loss.detach().cpu().numpy()
             optimiser.step()
             schedule.step()
-            losses[batch] = loss.detach().cpu().numpy()
-        report = _report(epoch + 1, float(losses.mean()), stages, head, class_weights, validation)
+            averages[0].update_parameters(stages)
+            averages[1].update_parameters(head)
+        report = _report(epoch + 1, float(losses.mean()), kept, kept_head, class_weights, validation)
         logger.info("%s", report)
         stop = on_epoch is not None and on_epoch(report) is True
         if report.validation_loss is not None:
             if best is None or report.validation_loss < best[0]:
-                best, since_best = (report.validation_loss, copy.deepcopy(stages.state_dict())), 0
+                best, since_best = (report.validation_loss, copy.deepcopy(kept.state_dict())), 0
             else:
                 since_best += 1
         if stop or since_best >= PATIENCE:
             break
-    if best is not None:
-        stages.load_state_dict(best[1])
+    stages.load_state_dict(kept.state_dict() if best is None else best[1])
 
 
 def embed_rows(
@@ -141,10 +156,10 @@ def embed_rows(
 
     With `precision` bfloat16 only the learning stages compute in it.
     """
-    parts = []
+    parts, at_once = [], training_pass(frozen.device)
     with torch.no_grad(), embedding_arithmetic(frozen.device, precision):
-        for start in range(0, len(rows), _BATCH):
-            parts.append(pool(stages(frozen.activations(rows[start : start + _BATCH], 0)).float()).cpu())
+        for start in range(0, len(rows), at_once):
+            parts.append(pool(stages(frozen.activations(rows[start : start + at_once], 0)).float()).cpu())
     return torch.cat(parts)
 
 
@@ -152,6 +167,11 @@ def _new_head(embedding_dim: int, seed: int, device: torch.device) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Linear(embedding_dim, 1).to(device)
+
+
+def _running_mean(module: nn.Module, settings: FinetuneSettings) -> AveragedModel:
+    mean = get_ema_multi_avg_fn(settings.weight_average)  # type: ignore[no-untyped-call]
+    return AveragedModel(module, multi_avg_fn=mean)
 
 
 def _optimiser(

@@ -7,14 +7,10 @@ from torch import Tensor, nn
 
 from fracray.config import FinetuneSettings
 from fracray.vision.augment import augment, draw_augmentations
-from fracray.vision.backbone import Backbone, normalise
-from fracray.vision.device import exact_arithmetic, training_arithmetic
+from fracray.vision.backbone import Backbone
+from fracray.vision.device import exact_arithmetic, training_arithmetic, training_pass
+from fracray.vision.normalise import normalise
 
-DRAWS = 4
-"""Versions of a radiograph that fine-tuning cycles through: itself and three augmentations."""
-MEMORY = 1_000_000_000
-"""Bytes that stored activations may take; where they need more, they are computed again each time."""
-_BATCH = 32
 _LEARNING = {"none": 0, "fc": 0, "layer4": 1, "layer3+4": 2}
 
 
@@ -30,9 +26,10 @@ class FrozenStages:
 
     Draw 0 is the radiograph itself, kept in float32; the others are augmented, kept in bfloat16, and the same
     whichever rows are asked for. Where the head alone learns, activations are pooled, `[n, d, 1, 1]`, as it
-    sees no more. `draws` is how many there are: one without augmentation; at most `DRAWS` where activations
-    are stored, fewer when `memory` bytes do not hold them; one per epoch where nothing is frozen, so that
-    nothing is worth storing.
+    sees no more. `draws` is how many there are: one without augmentation; at most `settings.draws` where
+    activations are stored, fewer when `settings.cache_gb` does not hold them; one per epoch where nothing is
+    frozen, so that nothing is worth storing. Where not even two are affordable none is stored and they are
+    computed again each time.
     """
 
     def __init__(
@@ -42,21 +39,22 @@ class FrozenStages:
         settings: FinetuneSettings,
         seed: int,
         device: torch.device,
-        memory: int = MEMORY,
     ) -> None:
         self._stages = split(backbone, settings.unfrozen)[0].to(device).eval()
         self._pixels = torch.tensor(pixels)
         self._strength = settings.augmentation
         self._seed = seed
         self._head_only = settings.unfrozen == "fc"
+        self._batch = training_pass(device)
         self.device = device
         self._stores: dict[int, Tensor] = {}
         self._known: dict[int, NDArray[np.bool_]] = {}
         self._shape = tuple(self._compute(np.zeros(1, np.intp), 0).shape[1:])
         frozen = len(self._stages) > 0
-        wanted = 1 if self._strength == 0 else min(DRAWS, settings.epochs) if frozen else settings.epochs
+        changing = min(settings.draws, settings.epochs) if frozen else settings.epochs
+        wanted = 1 if self._strength == 0 else changing
         plain_bytes = 4 * len(pixels) * int(np.prod(self._shape))
-        affordable = 1 + 2 * (memory - plain_bytes) // plain_bytes
+        affordable = 1 + 2 * (round(settings.cache_gb * 1e9) - plain_bytes) // plain_bytes
         self._stored = frozen and affordable >= min(wanted, 2)
         self.draws = min(wanted, affordable) if self._stored else wanted
 
@@ -64,8 +62,8 @@ class FrozenStages:
         """Store what `rows` lack, all draws, so that no later epoch computes it; at most `draws` passes."""
         if self._stored:
             for draw in range(self.draws):
-                for start in range(0, len(rows), _BATCH):
-                    self.activations(rows[start : start + _BATCH], draw)
+                for start in range(0, len(rows), self._batch):
+                    self.activations(rows[start : start + self._batch], draw)
 
     def activations(self, rows: NDArray[np.intp], draw: int) -> Tensor:
         """Return the activations float32 `[len(rows), c, h, w]` of `rows` under augmentation `draw`."""
@@ -79,8 +77,8 @@ class FrozenStages:
             self._known[draw] = np.zeros(len(self._pixels), bool)
         store, known = self._stores[draw], self._known[draw]
         missing = np.unique(rows[~known[rows]])
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
+        for start in range(0, len(missing), self._batch):
+            batch = missing[start : start + self._batch]
             store[batch] = self._compute(batch, draw).permute(0, 2, 3, 1).to(store.dtype)
         known[missing] = True
         return store[rows].to(torch.float32).permute(0, 3, 1, 2)

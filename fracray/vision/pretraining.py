@@ -30,9 +30,10 @@ from fracray.radiographs.phantoms.anatomy import REGIONS
 from fracray.radiographs.phantoms.lookalikes import LOOKALIKES
 from fracray.vision.alterations import alter
 from fracray.vision.augment import augment, draw_augmentations
-from fracray.vision.backbone import Backbone, normalise, pool
+from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import training_arithmetic
 from fracray.vision.folds import iterate_by_folds
+from fracray.vision.normalise import normalise
 from fracray.vision.preprocess import preprocess
 
 logger = logging.getLogger(__name__)

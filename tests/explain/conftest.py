@@ -13,8 +13,9 @@ from fracray.bundle.bundle import Bundle
 from fracray.config import Config, load_config
 from fracray.fusion.classifier import SYSTEMS, fit_classifier
 from fracray.fusion.training import Pipeline
-from fracray.vision.backbone import Backbone, normalise
+from fracray.vision.backbone import Backbone
 from fracray.vision.embed import embed
+from fracray.vision.normalise import normalise
 
 SIDE, SQUARE = 64, 14
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from fracray.errors import UsageError
 from fracray.explain.grad_cam import LogitFunction, decision_map
 from fracray.fusion.training import Pipeline
-from fracray.vision.backbone import Backbone, normalise
+from fracray.vision.backbone import Backbone
+from fracray.vision.normalise import normalise
 from tests.explain.conftest import squares
 
 METHODS = ["gradcam", "gradcam++", "layercam", "eigencam"]

@@ -12,7 +12,7 @@ from fracray.vision.backbone import Backbone
 from fracray.vision.embed import embed
 from fracray.vision.finetune import PATIENCE, EpochReport, finetune, learn
 from fracray.vision.folds import embed_by_folds
-from fracray.vision.frozen import DRAWS, FrozenStages, split
+from fracray.vision.frozen import FrozenStages, split
 
 Toy = Callable[[int, int], tuple[NDArray[np.uint8], NDArray[np.int8]]]
 CPU = torch.device("cpu")
@@ -132,10 +132,10 @@ def test_stored_activations_are_those_computed_afresh(backbone: Backbone, toy: T
     pixels, _ = toy(20, 0)
     settings = QUICK.model_copy(update={"unfrozen": unfrozen, "epochs": 8})
     stored = FrozenStages(backbone, pixels, settings, 5, CPU)
-    afresh = FrozenStages(backbone, pixels, settings, 5, CPU, memory=0)
-    assert stored.draws == afresh.draws == DRAWS
+    afresh = FrozenStages(backbone, pixels, settings.model_copy(update={"cache_gb": 0.0}), 5, CPU)
+    assert stored.draws == afresh.draws == settings.draws
     learning = split(backbone, unfrozen)[1]
-    for draw in range(DRAWS):
+    for draw in range(settings.draws):
         for rows in (np.array([3, 7, 1]), np.array([7, 2]), np.arange(20)):
             one, other = stored.activations(rows, draw), afresh.activations(rows, draw)
             scale = float(other.abs().max())
@@ -154,19 +154,20 @@ def test_losses_with_and_without_stored_activations_agree(
     backbone: Backbone, toy: Toy, unfrozen: str
 ) -> None:
     pixels, labels = toy(24, 0)
-    settings = QUICK.model_copy(update={"unfrozen": unfrozen, "learning_rate": 1e-4})
 
-    def losses(memory: int) -> list[list[float | None]]:
+    def losses(cache_gb: float) -> list[list[float | None]]:
+        changes = {"unfrozen": unfrozen, "learning_rate": 1e-4, "cache_gb": cache_gb}
+        settings = QUICK.model_copy(update=changes)
         reports: list[EpochReport] = []
         learning = split(copy.deepcopy(backbone), unfrozen)[1]
-        frozen = FrozenStages(backbone, pixels, settings, 5, CPU, memory=memory)
-        checked = FrozenStages(backbone, pixels[::2], settings, 5, CPU, memory=memory), labels[::2]
+        frozen = FrozenStages(backbone, pixels, settings, 5, CPU)
+        checked = FrozenStages(backbone, pixels[::2], settings, 5, CPU), labels[::2]
         learn(learning, 512, frozen, np.arange(24), labels, settings, 5, checked, reports.append)
         return [[report.training_loss, report.validation_loss] for report in reports]
 
-    stored = losses(10**9)
+    stored = losses(1.0)
     assert len(stored) == 3
-    np.testing.assert_allclose(stored, losses(0), rtol=1e-2)
+    np.testing.assert_allclose(stored, losses(0.0), rtol=1e-2)
 
 
 def test_after_filling_no_row_is_computed_again(
@@ -203,8 +204,15 @@ def test_memory_limits_the_draws(backbone: Backbone, toy: Toy) -> None:
     pixels, _ = toy(10, 0)
     settings = QUICK.model_copy(update={"epochs": 8})
     plain_bytes = FrozenStages(backbone, pixels, settings, 5, CPU).activations(np.arange(10), 0).nbytes
-    assert FrozenStages(backbone, pixels, settings, 5, CPU, memory=2 * plain_bytes).draws == 3
-    assert FrozenStages(backbone, pixels, settings, 5, CPU, memory=plain_bytes * 3 // 2).draws == 2
+
+    def draws(share: float) -> int:
+        cache_gb = share * plain_bytes / 1e9
+        return FrozenStages(
+            backbone, pixels, settings.model_copy(update={"cache_gb": cache_gb}), 5, CPU
+        ).draws
+
+    assert draws(2.0) == 3
+    assert draws(1.5) == 2
 
 
 def test_fold_embeddings_are_those_of_networks_fine_tuned_one_by_one(backbone: Backbone, toy: Toy) -> None:
