@@ -39,7 +39,8 @@ def build_manifest(
     A folder: every file below a folder whose name stands for a label (`label_folders` first, then
     `label_of_folder`; the nearest one counts) becomes a row, readable or not; other files are logged and left
     out, hidden ones only left out. A CSV: columns `path` (relative to the CSV, or a URI) and `label` (a name
-    as for folders, or empty for not known), and `group` if rows belong together, such as all of one patient.
+    as for folders, or empty for not known), `group` if rows belong together, such as all of one patient, and
+    what is known of `region`, `projection`, `several_views` and `hardware`.
 
     Near-duplicates and rows of one given group share a group. Rows that are ok and labelled get a fold. The
     same bytes again are a `duplicate`; with contradicting labels all of them are. What `quality_warnings`

@@ -1,9 +1,18 @@
 """One radiograph on its way into the manifest: what its source says of it, then what its file holds."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+REGIONS = ("hand", "leg", "hip", "shoulder", "mixed")
+PROJECTIONS = ("frontal", "lateral", "oblique")
+
+
+def joined_projections(shown: Collection[str]) -> str | None:
+    """Return the projections of one picture as column `projection` holds them; None: none is known."""
+    return "+".join(name for name in PROJECTIONS if name in shown) or None
 
 
 @dataclass
@@ -16,6 +25,10 @@ class Row:
 
     uri: str
     label: int | None
+    region: str | None = None
+    projection: str | None = None
+    several_views: bool | None = None
+    hardware: bool | None = None
     given_group: str | None = None
     image_id: str | None = None
     small: NDArray[np.float32] | None = None
