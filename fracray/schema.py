@@ -46,6 +46,16 @@ MANIFEST = pa.schema(
     ]
 )
 
+BOXES = pa.schema(
+    [
+        _IMAGE_ID,
+        _field("xmin", pa.float32(), "left edge of a fracture's box, pixels of the radiograph as read"),
+        _field("ymin", pa.float32(), "top edge, pixels"),
+        _field("xmax", pa.float32(), "right edge, pixels"),
+        _field("ymax", pa.float32(), "bottom edge, pixels"),
+    ]
+)
+
 CAPTIONS = pa.schema(
     [
         _IMAGE_ID,
