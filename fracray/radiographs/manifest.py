@@ -1,4 +1,4 @@
-"""From a folder of class folders, or a CSV, to the manifest: one row per file, folds included."""
+"""From class folders, a CSV or FracAtlas to the manifest: one row per file, folds included."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +15,7 @@ from fracray.radiographs.class_folders import rows_of_folders
 from fracray.radiographs.csv_list import rows_of_csv
 from fracray.radiographs.duplicates import thumbnail
 from fracray.radiographs.folds import assign_folds
+from fracray.radiographs.fracatlas import is_fracatlas, rows_of_fracatlas
 from fracray.radiographs.grouping import assign_groups, mark_duplicates
 from fracray.radiographs.labels import plain_name
 from fracray.radiographs.quality import quality_warnings
@@ -34,13 +35,14 @@ def build_manifest(
     label_folders: Mapping[str, int] | None = None,
     on_file: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """Return a table of schema MANIFEST for a folder of class folders or a CSV.
+    """Return a table of schema MANIFEST for a folder of class folders, a CSV, or FracAtlas.
 
     A folder: every file below a folder whose name stands for a label (`label_folders` first, then
     `label_of_folder`; the nearest one counts) becomes a row, readable or not; other files are logged and left
     out, hidden ones only left out. A CSV: columns `path` (relative to the CSV, or a URI) and `label` (a name
     as for folders, or empty for not known), `group` if rows belong together, such as all of one patient, and
-    what is known of `region`, `projection`, `several_views` and `hardware`.
+    what is known of `region`, `projection`, `several_views` and `hardware`. A folder that holds FracAtlas'
+    dataset.csv: the radiographs named there, with what it says of them.
 
     Near-duplicates and rows of one given group share a group. Rows that are ok and labelled get a fold. The
     same bytes again are a `duplicate`; with contradicting labels all of them are. What `quality_warnings`
@@ -49,7 +51,11 @@ def build_manifest(
     """
     place = Location.of(source)
     given = {plain_name(name): label for name, label in (label_folders or {}).items()}
-    if place.is_folder:
+    if place.is_folder and is_fracatlas(place):
+        if given:
+            raise ManifestError(f"{source}: FracAtlas' dataset.csv has the labels; leave out --label")
+        rows = list(rows_of_fracatlas(place))
+    elif place.is_folder:
         rows = list(rows_of_folders(place, given))
     elif place.is_file:
         rows = list(rows_of_csv(place, given))
