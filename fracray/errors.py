@@ -46,7 +46,7 @@ class TableError(FracrayError):
 
 
 class ManifestError(FracrayError):
-    """A folder or CSV cannot become a manifest."""
+    """A folder, a CSV or annotations cannot become a manifest or boxes."""
 
 
 class CaptionerError(FracrayError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
@@ -17,6 +18,9 @@ from fracray.errors import LocationError
 
 _WHOLE_ON_CLOSE = ("s3", "gcs", "abfs")
 """File systems in which an object appears once its writer closes it, and not at all if the writer dies."""
+
+_IN_URIS = "%/:?#[]@!$&'()*+,;="
+"""Signs of a URI's own; Arrow refuses the rest, such as blanks, unless they are quoted."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Location:
         if "://" not in self.uri:
             return pa.fs.LocalFileSystem(), self.uri
         try:
-            filesystem, path = pa.fs.FileSystem.from_uri(self.uri)
+            filesystem, path = pa.fs.FileSystem.from_uri(quote(self.uri, safe=_IN_URIS))
         except pa.ArrowInvalid:
             try:
                 known, path = fsspec.core.url_to_fs(self.uri)

@@ -25,6 +25,15 @@ MANIFEST = pa.schema(
         _field("image_id", pa.string(), "SHA-256 of the file's bytes; null: unreadable", nullable=True),
         _field("uri", pa.string(), "absolute path or URI of the file"),
         _field("label", pa.int8(), "1 fractured, 0 not; null: not known", nullable=True),
+        _field("region", pa.string(), "hand, leg, hip, shoulder or mixed; null: not known", nullable=True),
+        _field(
+            "projection",
+            pa.string(),
+            "frontal, lateral, oblique, or several joined by '+'; null: not known",
+            nullable=True,
+        ),
+        _field("several_views", pa.bool_(), "several views in one picture; null: not known", nullable=True),
+        _field("hardware", pa.bool_(), "metal hardware in the picture; null: not known", nullable=True),
         _field("group", pa.string(), "rows of one group never stand on two sides of a split"),
         _field("fold", pa.int16(), "outer fold, 0 to k-1; null: not usable for fitting", nullable=True),
         _field("width", pa.int32(), "pixels as stored in the file; null: unreadable", nullable=True),
@@ -34,6 +43,16 @@ MANIFEST = pa.schema(
         _field("warnings", pa.string(), "what looks wrong, joined by '; '; null: nothing", nullable=True),
         _field("status", pa.string(), "ok, unreadable or duplicate"),
         _field("reason", pa.string(), "why status is not ok; null: it is", nullable=True),
+    ]
+)
+
+BOXES = pa.schema(
+    [
+        _IMAGE_ID,
+        _field("xmin", pa.float32(), "left edge of a fracture's box, pixels of the radiograph as read"),
+        _field("ymin", pa.float32(), "top edge, pixels"),
+        _field("xmax", pa.float32(), "right edge, pixels"),
+        _field("ymax", pa.float32(), "bottom edge, pixels"),
     ]
 )
 

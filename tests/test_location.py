@@ -50,6 +50,14 @@ def test_files_are_written_found_read_and_deleted_alike_everywhere(folder: Locat
         first.read_bytes()
 
 
+def test_names_with_blanks_and_accents_work_everywhere(folder: Location) -> None:
+    place = folder / "left wrist" / "Bébé 1.bin"
+    place.write_whole(lambda file: file.write(b"one"))
+    assert folder.files() == ["left wrist/Bébé 1.bin"]
+    assert (folder / "left wrist").names() == ["Bébé 1.bin"]
+    assert (place.is_file, place.read_bytes()) == (True, b"one")
+
+
 def test_a_writer_that_fails_leaves_the_old_file(folder: Location) -> None:
     place = folder / "figures.bin"
     place.write_whole(lambda file: file.write(b"old"))

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fracray.errors import TableError
-from fracray.schema import CAPTIONS, EMBEDDINGS, read_table, write_table
+from fracray.schema import BOXES, CAPTIONS, EMBEDDINGS, MANIFEST, read_table, write_table
 
 ROW = {
     "image_id": "a" * 64,
@@ -50,7 +50,7 @@ def test_what_is_no_parquet_file_is_an_error_of_one_line(tmp_path: Path) -> None
 
 
 def test_every_field_says_what_it_means() -> None:
-    for schema in (CAPTIONS, EMBEDDINGS):
+    for schema in (MANIFEST, BOXES, CAPTIONS, EMBEDDINGS):
         for field in schema:
             assert field.metadata[b"meaning"]
             assert not field.nullable or b"null" in field.metadata[b"meaning"]

@@ -11,9 +11,12 @@ from fracray.cli.options import ConfigFile, Overrides, Profile, resolve
 from fracray.cli.screen import made, progress, say
 from fracray.config import RadiographSettings
 from fracray.errors import SettingsError
+from fracray.location import Location
+from fracray.radiographs.boxes import boxes_table
+from fracray.radiographs.fracatlas import boxes_of_fracatlas
 from fracray.radiographs.manifest import build_manifest
 from fracray.radiographs.phantoms import write_phantoms
-from fracray.schema import MANIFEST, write_table
+from fracray.schema import BOXES, MANIFEST, write_table
 
 FRACTURED_SHARE = 131 / 420
 
@@ -36,12 +39,21 @@ def phantoms(
 
 def manifest(
     source: Annotated[
-        str, typer.Argument(help="folder of class folders, or CSV with path, label, group; path or s3:// URI")
+        str,
+        typer.Argument(
+            help="folder of class folders or of FracAtlas, or CSV with path, label, group; path or s3:// URI"
+        ),
     ],
     out: Annotated[str, typer.Option(help="manifest to write; path or s3:// URI")] = "manifest.parquet",
     label: Annotated[
         list[str] | None,
         typer.Option(help="label of a folder, for example --label broken=1; repeatable", show_default=False),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            help="table of the fractures' boxes to write, of FracAtlas; path or s3:// URI", show_default=False
+        ),
     ] = None,
     config: ConfigFile = None,
     profile: Profile = None,
@@ -49,7 +61,7 @@ def manifest(
 ) -> None:
     """Scan radiographs: check each file, find near-duplicates, assign groups and folds."""
     settings = resolve(config, profile, overrides)
-    make_manifest(source, out, settings.radiographs, settings.seed, _label_folders(label or []))
+    make_manifest(source, out, settings.radiographs, settings.seed, _label_folders(label or []), boxes)
     made(out, "manifest with folds", f"fracray extract {out} --store features")
 
 
@@ -67,11 +79,18 @@ def make_manifest(
     settings: RadiographSettings,
     seed: int,
     label_folders: dict[str, int] | None = None,
+    boxes: str | None = None,
 ) -> pa.Table:
-    """Write the manifest of `source` to `out`, showing progress and what was left out."""
+    """Write the manifest of `source` to `out`, and its boxes; show progress and what was left out."""
+    # First, as a damaged annotation should not be found after minutes of reading radiographs.
+    annotated = {} if boxes is None else boxes_of_fracatlas(Location.of(source))
     with progress("manifest") as report:
         table = build_manifest(source, settings, seed, label_folders=label_folders, on_file=report)
     write_table(table, MANIFEST, out)
+    if boxes is not None:
+        found = boxes_table(annotated, table)
+        write_table(found, BOXES, boxes)
+        made(boxes, f"{len(found)} boxes on {len(found['image_id'].unique())} radiographs")
     rows = table.to_pylist()
     groups = {row["group"] for row in rows if row["fold"] is not None}
     labels = Counter(row["label"] for row in rows if row["status"] == "ok")

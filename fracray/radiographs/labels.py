@@ -1,6 +1,7 @@
 """Which label the name of a folder, or the label column of a CSV, stands for."""
 
 import re
+from collections.abc import Mapping
 
 _NAMES = {
     1: "fractured fracture fractures with_fracture positive pos broken yes true 1",
@@ -9,12 +10,15 @@ _NAMES = {
 }
 
 
-def label_of_folder(name: str) -> int | None:
+def label_of_folder(name: str, given: Mapping[str, int] | None = None) -> int | None:
     """Return 1 for fractured, 0 for not fractured, None for a name that says neither.
 
-    Case, blanks, hyphens and underscores do not count: `Non-Fractured` and `non_fractured` are the same.
-    `abnormal` is not among the names, since it can be arthrosis or metalwork as well.
+    `given` are labels of further names, by `plain_name`; they count first. Case, blanks, hyphens and
+    underscores do not count: `Non-Fractured` and `non_fractured` are the same. `abnormal` is not among the
+    names, since it can be arthrosis or metalwork as well.
     """
+    if given and plain_name(name) in given:
+        return given[plain_name(name)]
     for label, names in _NAMES.items():
         if plain_name(name) in map(plain_name, names.split()):
             return label

@@ -33,6 +33,7 @@ def test_config_prints_settings_that_config_reads_back(tmp_path: Path) -> None:
         (("config", "--set", "captions.batchsize=3"), 2, "captions.batchsize"),
         (("config", "--config", "absent.yaml"), 2, "absent.yaml"),
         (("manifest", "absent"), 1, "absent: no such folder or CSV"),
+        (("manifest", ".", "--boxes", "boxes.parquet"), 1, "leave out --boxes"),
         (("extract", "absent.parquet"), 1, "absent.parquet: no such file"),
         (("predict", ".", "x.png"), 1, "no bundle here"),
     ],

@@ -181,9 +181,32 @@ def test_a_csv_gives_paths_labels_and_groups(folder: Path) -> None:
     )
 
 
+def test_a_csv_may_say_what_the_radiographs_show(folder: Path) -> None:
+    lines = [
+        "path,label,hardware,projection,region,several_views",
+        "Non-Fractured/0.png,0,0,frontal,Hand,no",
+        "Fractured/1.png,1,TRUE,lateral + frontal,mixed,1",
+        "Non-Fractured/2.png,0,,,,",
+        "Fractured/3.png,1",
+    ]
+    (folder / "list.csv").write_text("\n".join(lines))
+    rows = rows_of(build_manifest(folder / "list.csv", SETTINGS, 7))
+    names = ("region", "projection", "several_views", "hardware")
+    assert [tuple(row[name] for name in names) for row in rows.values()] == [
+        ("hand", "frontal", False, False),
+        ("mixed", "frontal+lateral", True, True),
+        (None, None, None, None),
+        (None, None, None, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("path,label,region\na.png,1,paw\n", "line 2: region 'paw' is not known; write hand, leg, hip"),
+        ("path,label,projection\na.png,1,frontal+up\n", r"line 2: projection 'frontal\+up' is not known"),
+        ("path,label,hardware\na.png,1,screw\n", "line 2: hardware 'screw' is not known; write 1, 0"),
+        ("path,label,several_views\na.png,1,2\n", "line 2: several_views '2' is not known"),
         ("file,label\na.png,1\n", "column 'path' is missing"),
         ("path\na.png\n", "column 'label' is missing"),
         ("", "is missing"),
