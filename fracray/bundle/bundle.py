@@ -76,6 +76,11 @@ def save_bundle(
     return str(_read_hashes(folder)["id"])
 
 
+def is_bundle(folder: Path) -> bool:
+    """Return whether `folder` claims to be a bundle; `load_bundle` tells whether it is a whole one."""
+    return (folder / _HASHES).is_file()
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Load the bundle in `folder` after checking the hash of every file.
 
@@ -161,7 +166,7 @@ def _write_hashes(folder: Path, leave_out: tuple[str, ...] = ()) -> None:
 
 def _read_hashes(folder: Path) -> dict[str, Any]:
     path = folder / _HASHES
-    if not path.is_file():
+    if not is_bundle(folder):
         raise BundleError(f"{folder}: no bundle here ({_HASHES} is missing); make one with `fracray train`")
     text = path.read_bytes().decode("utf-8", errors="replace")
     altered = BundleError(f"{folder}: '{_HASHES}' was altered; copy the bundle again or train a new one")

@@ -81,7 +81,7 @@ def evaluate(
 ) -> None:
     """Score the bundle on the rows it never saw: figures with intervals, report, predictions."""
     make_evaluation(bundle, read_table(manifest, MANIFEST), store, out)
-    made(out / "report.html", "report; open it in a browser", f"fracray serve {bundle}")
+    made(out / "report.html", "report; open it in a browser", f"fracray serve --bundle {bundle}")
 
 
 def read_rows(manifest: pa.Table, store: str | Path, config: Config) -> Rows:

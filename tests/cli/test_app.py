@@ -34,7 +34,7 @@ def test_config_prints_settings_that_config_reads_back(tmp_path: Path) -> None:
         (("config", "--config", "absent.yaml"), 2, "absent.yaml"),
         (("manifest", "absent"), 1, "absent: no such folder or CSV"),
         (("extract", "absent.parquet"), 1, "absent.parquet: no such file"),
-        (("predict", ".", "x.png"), 1, "no bundle here"),
+        (("predict", "x.png", "--bundle", "."), 1, "no bundle here"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(
