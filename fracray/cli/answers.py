@@ -36,7 +36,7 @@ def predict(
     loaded = load_bundle(bundle or shipped_bundle())
     captioner = open_captioner(loaded.config.captions)
     if not as_json:
-        say(f"{NOTICE} Bundle {loaded.id}: {loaded.data_note}")
+        say(f"{NOTICE}\nBundle {loaded.id}: {loaded.reliability} {loaded.data_note}")
     failed = 0
     for image in images:
         try:

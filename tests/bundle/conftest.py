@@ -48,5 +48,7 @@ def pipeline(config: Config) -> Pipeline:
 @pytest.fixture
 def bundle_folder(tmp_path: Path, pipeline: Pipeline, config: Config) -> Path:
     folder = tmp_path / "bundle"
-    save_bundle(folder, pipeline, config, training_ids=["b" * 64, "a" * 64], data_note=NOTE)
+    save_bundle(
+        folder, pipeline, config, training_ids=["b" * 64, "a" * 64], data_kind="phantoms", data_note=NOTE
+    )
     return folder

@@ -1,5 +1,6 @@
 """The commands that answer, in this process and with a small bundle; the service itself is a stand-in."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from fracray.bundle import shipped
 from fracray.bundle.bundle import load_bundle, save_bundle
+from fracray.bundle.reliability import reliability
 from fracray.cli import answers
 from fracray.config import ServingSettings
 from fracray.errors import BundleError, UsageError
@@ -37,7 +39,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pipeline = small_pipeline(config)
     folder = tmp_path_factory.mktemp("bundles")
     for name in ("shipped", "own"):
-        save_bundle(folder / name, pipeline, config, training_ids=[name], data_note=NOTE)
+        save_bundle(
+            folder / name, pipeline, config, training_ids=[name], data_kind="phantoms", data_note=NOTE
+        )
     return {name: folder / name for name in ("shipped", "own")}
 
 
@@ -75,6 +79,13 @@ def test_predict_takes_the_shipped_bundle_unless_one_is_named(
     named = run("predict", radiograph, "--bundle", bundles["own"])
     assert load_bundle(bundles["own"]).id in named
     assert f"{radiograph}: " in named
+
+
+def test_predict_says_what_data_the_bundle_is_from_and_whether_it_was_evaluated(radiograph: Path) -> None:
+    said = run("predict", radiograph)
+    assert f"{reliability('phantoms', None)} {NOTE}" in said
+    reply = json.loads(run("predict", radiograph, "--json"))
+    assert (reply["data_kind"], reply["reliability"]) == ("phantoms", reliability("phantoms", None))
 
 
 def test_serve_takes_the_shipped_bundle_unless_one_is_named(
