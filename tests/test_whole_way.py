@@ -127,7 +127,9 @@ def test_figures_are_those_of_rows_outside_the_fit_and_stand_in_the_bundle(work:
 def test_evaluation_prediction_and_service_give_one_probability(work: Path) -> None:
     rows = read_table(work / "evaluation" / "predictions.parquet", PREDICTIONS).to_pylist()
     fused = [row for row in rows if row["system"] == "fused"][:6]
-    lines = run(work, "predict", "bundle", "--json", *[Path(row["uri"]) for row in fused]).splitlines()
+    lines = run(
+        work, "predict", "--json", "--bundle", "bundle", *[Path(row["uri"]) for row in fused]
+    ).splitlines()
     predicted = [json.loads(line) for line in lines if line.startswith("{")]
     with serve_bundle(work / "bundle", ServingSettings(port=8123)) as service:
         served = [_post(service.url, Path(row["uri"])) for row in fused]
@@ -149,8 +151,8 @@ def _post(url: str, path: Path) -> dict[str, Any]:
 
 def test_commands_refuse_what_makes_no_sense_in_one_line(work: Path) -> None:
     cases = {
-        ("predict", "bundle", "images/Fractured/empty.png"): "empty",
-        ("predict", "features", "images/Fractured/empty.png"): "no bundle here",
+        ("predict", "images/Fractured/empty.png", "--bundle", "bundle"): "empty",
+        ("predict", "images/Fractured/empty.png", "--bundle", "features"): "no bundle here",
         (
             "train",
             "manifest.parquet",

@@ -6,7 +6,7 @@ backbone.safetensors   the fine-tuned network
 image.skops, words.skops, fused.skops     the classifiers
 captioner/             the captioner, when it is a folder small enough to travel
 training_ids.txt       image ids the bundle was fitted on, so that nobody scores it on them
-training.json          how many rows and folds, what data
+training.json          how many rows, phantoms or radiographs, what data
 figures.json           written by evaluation
 README.md              the model card
 """
@@ -16,12 +16,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from fracray import fingerprint
 from fracray.bundle.card import model_card
+from fracray.bundle.reliability import DataKind, reliability
 from fracray.captions.captioner import model_source
 from fracray.config import Config
 from fracray.errors import BundleError
@@ -46,16 +47,29 @@ class Bundle:
     config: Config
     pipeline: Pipeline
     training_ids: frozenset[str]
+    data_kind: DataKind
     data_note: str
     figures: dict[str, Any] | None
 
+    @property
+    def reliability(self) -> str:
+        """What it was fitted on and how often it was right; belongs beside every answer."""
+        return reliability(self.data_kind, self.figures)
+
 
 def save_bundle(
-    folder: Path, pipeline: Pipeline, config: Config, *, training_ids: Iterable[str], data_note: str
+    folder: Path,
+    pipeline: Pipeline,
+    config: Config,
+    *,
+    training_ids: Iterable[str],
+    data_kind: DataKind,
+    data_note: str,
 ) -> str:
     """Write a new bundle into `folder` and return its id, a hash of its content (16 hex digits).
 
-    `data_note` says in a sentence what data the bundle was fitted on and is shown beside every figure.
+    `data_kind` and `data_note`, a sentence, say what data the bundle was fitted on; they are shown beside
+    every answer and every figure.
     Raises `BundleError` when `folder` already holds something.
     """
     if folder.exists() and any(folder.iterdir()):
@@ -70,10 +84,15 @@ def save_bundle(
         shutil.copytree(captioner, folder / "captioner")
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    _write_json(folder / "training.json", {"rows": len(ids), "data_note": data_note})
+    _write_json(folder / "training.json", {"rows": len(ids), "data_kind": data_kind, "data_note": data_note})
     _write_hashes(folder)
     _describe(folder, None)
     return str(_read_hashes(folder)["id"])
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether `folder` claims to be a bundle; `load_bundle` tells whether it is a whole one."""
+    return (folder / _HASHES).is_file()
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -97,6 +116,10 @@ def load_bundle(folder: Path) -> Bundle:
         ) from None
     config = _with_own_files(config, folder)
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    if training.get("data_kind") not in get_args(DataKind):
+        raise BundleError(
+            f"{folder}: training.json names no data_kind (phantoms or radiographs); train a new bundle"
+        )
     figures = folder / "figures.json"
     listed = "figures.json" in hashes["files"]
     return Bundle(
@@ -108,6 +131,7 @@ def load_bundle(folder: Path) -> Bundle:
             classifiers={name: load_classifier(folder / f"{name}.skops") for name in SYSTEMS},
         ),
         training_ids=frozenset((folder / "training_ids.txt").read_text(encoding="utf-8").split()),
+        data_kind=training["data_kind"],
         data_note=training["data_note"],
         figures=json.loads(figures.read_text(encoding="utf-8")) if listed else None,
     )
@@ -161,7 +185,7 @@ def _write_hashes(folder: Path, leave_out: tuple[str, ...] = ()) -> None:
 
 def _read_hashes(folder: Path) -> dict[str, Any]:
     path = folder / _HASHES
-    if not path.is_file():
+    if not is_bundle(folder):
         raise BundleError(f"{folder}: no bundle here ({_HASHES} is missing); make one with `fracray train`")
     text = path.read_bytes().decode("utf-8", errors="replace")
     altered = BundleError(f"{folder}: '{_HASHES}' was altered; copy the bundle again or train a new one")

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from fracray.bundle.reliability import fitted_on
+
 _SHOWN = ("accuracy", "sensitivity", "specificity", "auroc")
 
 _CARD = """# fracray bundle {id}
 
 Research tool, not a medical device: do not use it for the care of patients.
 
-- fitted on: {rows} radiographs. {data_note}
+{fitted_on}
+
+- fitted on: {rows} {data_kind}. {data_note}
 - backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels
 - captioner: {captioner}, prompt '{prompt}', quantisation {quantisation}
 - fusion: at most {max_terms} terms beside the embedding, logistic regression, C = {regularisation:g}
@@ -27,7 +31,9 @@ def model_card(
     captions, vision, fusion = config["captions"], config["vision"], config["fusion"]
     return _CARD.format(
         id=bundle_id,
+        fitted_on=fitted_on(training["data_kind"]),
         rows=training["rows"],
+        data_kind=training["data_kind"],
         data_note=training["data_note"],
         architecture=vision["backbone"]["architecture"],
         unfrozen=vision["finetune"]["unfrozen"],

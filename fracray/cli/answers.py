@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from fracray.bundle.bundle import Bundle, load_bundle
+from fracray.bundle.bundle import Bundle, is_bundle, load_bundle
+from fracray.bundle.shipped import shipped_bundle
 from fracray.captions.captioner import Captioner, open_captioner, prepare
-from fracray.cli.options import BundleFolder
+from fracray.cli.options import BundleOrShipped
 from fracray.cli.screen import say
 from fracray.config import load_config
-from fracray.errors import FracrayError, RadiographError
+from fracray.errors import FracrayError, RadiographError, UsageError
 from fracray.explain.answer import NOTICE, Answer, answer
 from fracray.fingerprint import image_id
 from fracray.radiographs.read import read_bytes, read_radiograph
@@ -23,18 +24,19 @@ class SomeRadiographsFailedError(FracrayError):
 
 
 def predict(
-    bundle: BundleFolder,
     images: Annotated[list[Path], typer.Argument(help="radiographs: PNG, JPEG, TIFF or DICOM")],
+    bundle: BundleOrShipped = None,
     overlays: Annotated[
         Path | None, typer.Option(help="folder for the heat maps", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON answer per line")] = False,
 ) -> None:
     """Answer for radiographs, in this process: probability, caption, what the image and each word added."""
-    loaded = load_bundle(bundle)
+    _refuse_bundle_among(images)
+    loaded = load_bundle(bundle or shipped_bundle())
     captioner = open_captioner(loaded.config.captions)
     if not as_json:
-        say(f"{NOTICE} Bundle {loaded.id}: {loaded.data_note}")
+        say(f"{NOTICE}\nBundle {loaded.id}: {loaded.reliability} {loaded.data_note}")
     failed = 0
     for image in images:
         try:
@@ -55,15 +57,17 @@ def predict(
 
 
 def serve(
-    bundle: BundleFolder,
+    bundle: BundleOrShipped = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="for example --set serving.port=8080; repeatable", show_default=False),
     ] = None,
 ) -> None:
-    """Serve the bundle over HTTP until interrupted: /v1/predict, a page at /ui, the API at /docs."""
+    """Serve a bundle over HTTP until interrupted: /v1/predict, a page at /ui, the API at /docs."""
     settings = load_config(overrides=overrides or ())
-    with serve_bundle(bundle, settings.serving) as service:
+    folder = bundle or shipped_bundle()
+    with serve_bundle(folder, settings.serving) as service:
+        say(f"bundle: {folder}")
         say(f"page: {service.url}/ui   API: {service.url}/docs   (stop with Ctrl-C)")
         service.wait()
 
@@ -74,6 +78,15 @@ def answer_file(bundle: Bundle, captioner: Captioner, path: Path, *, with_overla
     radiograph = read_radiograph(data, bundle.config.radiographs)
     captions = captioner.caption([prepare(radiograph.pixels, captioner.image_size)], [image_id(data)])
     return answer(bundle, [radiograph], captions, with_overlay=with_overlay)[0]
+
+
+def _refuse_bundle_among(images: list[Path]) -> None:
+    first, *others = images
+    if is_bundle(first):
+        names = " ".join(str(other) for other in others) or "RADIOGRAPH"
+        raise UsageError(
+            f"{first}: is a bundle, not a radiograph; write: fracray predict {names} --bundle {first}"
+        )
 
 
 def _show(image: Path, reply: Answer) -> None:

@@ -63,7 +63,10 @@ def demo(
     say(f"report:   {out / 'evaluation' / 'report.html'}")
     say(f"overlays: {out / 'answers'}")
     say(f"bundle:   {out / 'bundle'}")
-    say(f"next:     fracray serve {out / 'bundle'}    then open http://127.0.0.1:{config.serving.port}/ui")
+    say(
+        f"next:     fracray serve --bundle {out / 'bundle'}    "
+        f"then open http://127.0.0.1:{config.serving.port}/ui"
+    )
 
 
 def _steps(total: int) -> Callable[[str], None]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import typer
 
 from fracray.bundle.bundle import load_bundle, record_figures, save_bundle
+from fracray.bundle.reliability import DataKind
 from fracray.captions.captioner import captioner_fingerprint
 from fracray.cli.options import BundleFolder, ConfigFile, Manifest, Overrides, Profile, Store, resolve
 from fracray.cli.screen import console, made, progress, say
@@ -81,7 +82,7 @@ def evaluate(
 ) -> None:
     """Score the bundle on the rows it never saw: figures with intervals, report, predictions."""
     make_evaluation(bundle, read_table(manifest, MANIFEST), store, out)
-    made(out / "report.html", "report; open it in a browser", f"fracray serve {bundle}")
+    made(out / "report.html", "report; open it in a browser", f"fracray serve --bundle {bundle}")
 
 
 def read_rows(manifest: pa.Table, store: str | Path, config: Config) -> Rows:
@@ -126,10 +127,13 @@ def make_search(rows: Rows, config: Config, out: Path, resume: bool = False) -> 
 def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) -> str:
     """Fit on the development rows and write the bundle; return its id."""
     development = rows.development(config.search.test_fold)
-    note = data or (PHANTOM_NOTE if are_phantoms(development.uris) else "Data not named (use --data).")
+    kind: DataKind = "phantoms" if are_phantoms(development.uris) else "radiographs"
+    note = data or (PHANTOM_NOTE if kind == "phantoms" else "Data not named (use --data).")
     pipeline = fit_pipeline(development, config, on_step=lambda step: say(f"  {step}"))
-    bundle_id = save_bundle(out, pipeline, config, training_ids=development.image_ids, data_note=note)
-    say(f"bundle {bundle_id}, fitted on {len(development)} radiographs. {note}")
+    bundle_id = save_bundle(
+        out, pipeline, config, training_ids=development.image_ids, data_kind=kind, data_note=note
+    )
+    say(f"bundle {bundle_id}, fitted on {len(development)} {kind}. {note}")
     return bundle_id
 
 

@@ -22,6 +22,14 @@ Manifest = Annotated[
 ]
 Store = Annotated[str, typer.Option(help="folder of the feature store; path or s3:// URI")]
 BundleFolder = Annotated[Path, typer.Argument(help="bundle made by `fracray train`")]
+BundleOrShipped = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        help="bundle made by `fracray train`; without it the one that ships with fracray",
+        show_default=False,
+    ),
+]
 
 
 def resolve(config: Path | None, profile: str | None, overrides: list[str] | None) -> Config:

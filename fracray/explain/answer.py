@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from fracray.bundle.bundle import Bundle
+from fracray.bundle.reliability import DataKind
 from fracray.captions.captioner import Caption
 from fracray.captions.verdict import verdict
 from fracray.explain.heat_map import HeatMap, heat_maps
@@ -79,7 +80,11 @@ class Answer(BaseModel):
     )
     warnings: list[str] = Field(description="what is wrong with the radiograph, its caption or its heat map")
     bundle_id: str
+    data_kind: DataKind = Field(description="phantoms: the answer means nothing on a real radiograph")
     data_note: str = Field(description="what data the bundle was fitted on")
+    reliability: str = Field(
+        description="what the data mean for the answer, and how often the bundle was right on held-out rows"
+    )
     timings_ms: dict[str, float]
     notice: str = NOTICE
 
@@ -126,7 +131,9 @@ def answer(
                 overlay_png=base64.b64encode(heat.overlay_png).decode() if heat else None,
                 warnings=[*quality_warnings(radiographs[index]), *_warnings(caption, heat)],
                 bundle_id=bundle.id,
+                data_kind=bundle.data_kind,
                 data_note=bundle.data_note,
+                reliability=bundle.reliability,
                 timings_ms={},
             )
         )

@@ -52,7 +52,7 @@ def build_api(predictor: Predictor, facts: ModelFacts) -> FastAPI:
         title="fracray",
         version=__version__,
         summary="Finds fractured bones on radiographs, and shows why.",
-        description=f"{NOTICE}\n\n{facts.data_note}",
+        description=f"{NOTICE}\n\n{facts.reliability} {facts.data_note}",
     )
     api.add_middleware(BodyLimit, max_bytes=facts.max_bytes + ENVELOPE_BYTES)
     api.add_exception_handler(FracrayError, _say_own)

@@ -10,6 +10,7 @@ from ray.serve import metrics
 from ray.serve.schema import LoggingConfig
 
 from fracray.bundle.bundle import load_bundle
+from fracray.bundle.shipped import shipped_bundle
 from fracray.captions.captioner import captioner_image_size
 from fracray.config import RadiographSettings, ServingSettings, Settings
 from fracray.serving.api import build_api
@@ -31,17 +32,20 @@ SECONDS = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0]
 class ServeArgs(Settings):
     """Arguments of `build_app` in serve_config.yaml. The address is set there, not in `serving`."""
 
-    bundle: Path = Field(Path("demo/bundle"), description="folder; relative to where Serve was started")
+    bundle: Path | None = Field(
+        None,
+        description="folder, relative to where Serve was started; null: the bundle that ships with fracray",
+    )
     serving: ServingSettings = ServingSettings()
 
 
 def build_app(args: ServeArgs) -> serve.Application:
-    """Return the application that serves `args.bundle`.
+    """Return the application that serves `args.bundle`, or the shipped bundle when that is None.
 
     The folder must be readable under the same path on every node that runs replicas. Raises `BundleError`
     when it holds no whole bundle.
     """
-    folder = args.bundle.expanduser().resolve()
+    folder = (args.bundle or shipped_bundle()).expanduser().resolve()
     bundle = load_bundle(folder)
     settings = args.serving
     model: dict[str, Any] = {

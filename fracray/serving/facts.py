@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from fracray import __version__
 from fracray.bundle.bundle import Bundle
+from fracray.bundle.reliability import DataKind
 from fracray.explain.answer import NOTICE
 
 FORMATS = ("PNG", "JPEG", "TIFF", "DICOM")
@@ -19,8 +20,12 @@ class ModelFacts(BaseModel):
     bundle_id: str
     version: str = Field(__version__, description="version of fracray that serves")
     notice: str = NOTICE
+    data_kind: DataKind = Field(description="phantoms: the answers mean nothing on a real radiograph")
     data_note: str = Field(description="what data the bundle was fitted on")
-    training_rows: int = Field(description="radiographs the bundle was fitted on")
+    reliability: str = Field(
+        description="what the data mean for the answers, and how often the bundle was right on held-out rows"
+    )
+    training_rows: int = Field(description="radiographs or phantoms the bundle was fitted on")
     operating_point: float = Field(description="probability from which on the decision is 'fracture'")
     backbone: str
     unfrozen: str = Field(description="stages of the backbone that were fine-tuned")
@@ -51,7 +56,9 @@ def model_facts(bundle: Bundle) -> ModelFacts:
     captions = settings["captions"]
     return ModelFacts(
         bundle_id=bundle.id,
+        data_kind=bundle.data_kind,
         data_note=bundle.data_note,
+        reliability=bundle.reliability,
         training_rows=len(bundle.training_ids),
         operating_point=bundle.pipeline.classifiers["fused"].threshold,
         backbone=config.vision.backbone.architecture,

@@ -82,14 +82,18 @@ def build_page(predictor: Predictor, facts: ModelFacts) -> gr.Blocks:
         return render_answer(prediction)
 
     with gr.Blocks(title="fracray", analytics_enabled=False, delete_cache=(300, 300)) as page:
-        header = _TEMPLATES.get_template("header.html.j2").render(facts=facts, figures=_figures(facts))
-        gr.HTML(header, elem_id="about")
+        gr.HTML(render_header(facts), elem_id="about")
         upload = gr.File(label="Radiograph: PNG, JPEG, TIFF or DICOM", elem_id="radiograph", height=130)
         result = gr.HTML(render_hint(), elem_id="answer")
         upload.change(
             ask, upload, result, api_visibility="private", show_progress="minimal", concurrency_limit=16
         )
     return page
+
+
+def render_header(facts: ModelFacts) -> str:
+    """Return what stands above every answer: what decides, and how far to trust it."""
+    return _TEMPLATES.get_template("header.html.j2").render(facts=facts)
 
 
 def render_hint() -> str:
@@ -132,21 +136,3 @@ def _preview(radiograph: Radiograph) -> str:
     file = io.BytesIO()
     picture.save(file, format="PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _figures(facts: ModelFacts) -> str | None:
-    """Return the fused system's main figures and the data they are from; None: not evaluated."""
-    figures = facts.figures
-    if figures is None:
-        return None
-    rows, fused = figures["rows"], figures["systems"]["fused"]
-    told = [f"{name} {_figure(fused[name])}" for name in ("sensitivity", "specificity", "auroc")]
-    return f"{rows['count']} radiographs kept from training: {', '.join(told)}. {figures['data_note']}"
-
-
-def _figure(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "not defined"
-    if figure["low"] is None:
-        return f"{figure['value']:.2f}"
-    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"

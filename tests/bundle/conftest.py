@@ -12,8 +12,8 @@ from fracray.vision.backbone import load_backbone
 NOTE = "Made-up rows: these figures say nothing."
 
 
-@pytest.fixture(scope="session")
-def config() -> Config:
+def small_config() -> Config:
+    """Return settings with which a bundle is made in a second: fake captioner, random backbone, 64 pixels."""
     return load_config(
         overrides=[
             "captions.captioner=fake",
@@ -23,8 +23,8 @@ def config() -> Config:
     )
 
 
-@pytest.fixture(scope="session")
-def pipeline(config: Config) -> Pipeline:
+def small_pipeline(config: Config) -> Pipeline:
+    """Return a random backbone and classifiers fitted on made-up embeddings and captions."""
     backbone = load_backbone(config.vision.backbone)
     numbers = np.random.default_rng(5).normal(size=(20, backbone.embedding_dim))
     labels = np.tile([0, 1], 10).astype(np.int8)
@@ -35,8 +35,20 @@ def pipeline(config: Config) -> Pipeline:
     return Pipeline(backbone, classifiers)
 
 
+@pytest.fixture(scope="session")
+def config() -> Config:
+    return small_config()
+
+
+@pytest.fixture(scope="session")
+def pipeline(config: Config) -> Pipeline:
+    return small_pipeline(config)
+
+
 @pytest.fixture
 def bundle_folder(tmp_path: Path, pipeline: Pipeline, config: Config) -> Path:
     folder = tmp_path / "bundle"
-    save_bundle(folder, pipeline, config, training_ids=["b" * 64, "a" * 64], data_note=NOTE)
+    save_bundle(
+        folder, pipeline, config, training_ids=["b" * 64, "a" * 64], data_kind="phantoms", data_note=NOTE
+    )
     return folder

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fracray.bundle import bundle as bundle_module
 from fracray.bundle.bundle import load_bundle, record_figures, save_bundle
+from fracray.bundle.reliability import reliability
 from fracray.config import Config
 from fracray.errors import BundleError
 from fracray.fusion.training import Pipeline
@@ -34,8 +36,18 @@ def test_a_loaded_bundle_decides_like_the_pipeline_that_was_saved(
 def test_a_bundle_knows_what_it_was_fitted_on(bundle_folder: Path) -> None:
     bundle = load_bundle(bundle_folder)
     assert bundle.training_ids == {"a" * 64, "b" * 64}
-    assert bundle.data_note == NOTE
-    assert NOTE in (bundle_folder / "README.md").read_text()
+    assert (bundle.data_kind, bundle.data_note) == ("phantoms", NOTE)
+    assert bundle.reliability == reliability("phantoms", None)
+    card = (bundle_folder / "README.md").read_text()
+    assert f"fitted on: 2 phantoms. {NOTE}" in card
+    assert "means nothing on a real radiograph" in card
+
+
+def test_a_bundle_that_does_not_say_what_kind_of_data_it_is_from_is_refused(bundle_folder: Path) -> None:
+    (bundle_folder / "training.json").write_text(json.dumps({"rows": 2, "data_note": NOTE}))
+    bundle_module._write_hashes(bundle_folder)
+    with pytest.raises(BundleError, match="data_kind"):
+        load_bundle(bundle_folder)
 
 
 def test_the_id_stays_with_the_content_wherever_the_folder_goes(tmp_path: Path, bundle_folder: Path) -> None:
@@ -47,7 +59,9 @@ def test_the_id_stays_with_the_content_wherever_the_folder_goes(tmp_path: Path, 
 def test_bundles_that_differ_in_their_training_rows_have_different_ids(
     tmp_path: Path, bundle_folder: Path, pipeline: Pipeline, config: Config
 ) -> None:
-    other = save_bundle(tmp_path / "other", pipeline, config, training_ids=["a" * 64], data_note=NOTE)
+    other = save_bundle(
+        tmp_path / "other", pipeline, config, training_ids=["a" * 64], data_kind="phantoms", data_note=NOTE
+    )
     assert load_bundle(bundle_folder).id != other
 
 
@@ -92,7 +106,7 @@ def test_an_existing_folder_is_never_overwritten(
 ) -> None:
     before = (bundle_folder / "hashes.json").read_bytes()
     with pytest.raises(BundleError, match="not empty"):
-        save_bundle(bundle_folder, pipeline, config, training_ids=[], data_note=NOTE)
+        save_bundle(bundle_folder, pipeline, config, training_ids=[], data_kind="phantoms", data_note=NOTE)
     assert (bundle_folder / "hashes.json").read_bytes() == before
 
 

@@ -35,7 +35,7 @@ def test_config_prints_settings_that_config_reads_back(tmp_path: Path) -> None:
         (("manifest", "absent"), 1, "absent: no such folder or CSV"),
         (("manifest", ".", "--boxes", "boxes.parquet"), 1, "leave out --boxes"),
         (("extract", "absent.parquet"), 1, "absent.parquet: no such file"),
-        (("predict", ".", "x.png"), 1, "no bundle here"),
+        (("predict", "x.png", "--bundle", "."), 1, "no bundle here"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(

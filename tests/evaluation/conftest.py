@@ -76,6 +76,7 @@ def study() -> Study:
         config=CONFIG,
         pipeline=Pipeline(backbone, {name: c.with_calibration(1, 0, 0.4) for name, c in classifiers.items()}),
         training_ids=frozenset(train.image_ids),
+        data_kind="phantoms",
         data_note=NOTE,
         figures=None,
     )

@@ -51,7 +51,7 @@ def test_entries_show_the_file_its_caption_and_the_split(
                 probability=0.73, fracture=True, operating_point=0.4, caption="c", caption_verdict="none",
                 contributions=parts, by_system={}, hottest_box=None,
                 overlay_png=base64.b64encode(picture.getvalue()).decode(), warnings=[], bundle_id="b",
-                data_note="n", timings_ms={},
+                data_kind="phantoms", data_note="n", reliability="r", timings_ms={},
             )
         ]  # fmt: skip
 

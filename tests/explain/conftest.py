@@ -96,4 +96,4 @@ def pipeline(seeing: Backbone) -> Pipeline:
 
 def bundle_of(pipeline: Pipeline, *overrides: str) -> Bundle:
     config: Config = load_config(overrides=[f"vision.preprocessing.size={SIDE}", *overrides])
-    return Bundle("0" * 16, Path(), config, pipeline, frozenset(), "Squares, not patients.", None)
+    return Bundle("0" * 16, Path(), config, pipeline, frozenset(), "phantoms", "Squares, not patients.", None)

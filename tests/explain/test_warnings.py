@@ -19,7 +19,9 @@ from tests.serving.conftest import SETTINGS, small_rows
 def bundle() -> Bundle:
     config = load_config(overrides=SETTINGS)
     rows = small_rows(config)
-    return Bundle("0" * 16, Path(), config, fit_pipeline(rows, config), frozenset(), "Phantoms.", None)
+    return Bundle(
+        "0" * 16, Path(), config, fit_pipeline(rows, config), frozenset(), "phantoms", "Phantoms.", None
+    )
 
 
 def test_each_answer_carries_the_warnings_of_its_own_radiograph(bundle: Bundle) -> None:

@@ -58,7 +58,14 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(overrides=SETTINGS)
     rows = small_rows(config)
     folder = tmp_path_factory.mktemp("serving") / "bundle"
-    save_bundle(folder, fit_pipeline(rows, config), config, training_ids=rows.image_ids, data_note=DATA_NOTE)
+    save_bundle(
+        folder,
+        fit_pipeline(rows, config),
+        config,
+        training_ids=rows.image_ids,
+        data_kind="phantoms",
+        data_note=DATA_NOTE,
+    )
     return folder
 
 

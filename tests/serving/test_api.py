@@ -16,6 +16,7 @@ from PIL import Image
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 
+from fracray.bundle.reliability import reliability
 from fracray.captions.captioner import Caption
 from fracray.config import RadiographSettings
 from fracray.explain.answer import NOTICE, Answer, Contributions, HottestBox, Term
@@ -28,7 +29,9 @@ MAX_BYTES, MAX_PIXELS, IMAGE_SIZE = 300_000, 40_000, 32
 
 FACTS = ModelFacts(
     bundle_id="0123456789abcdef",
+    data_kind="phantoms",
     data_note="Phantoms, not patients.",
+    reliability=reliability("phantoms", None),
     training_rows=24,
     operating_point=0.4,
     backbone="resnet10",
@@ -79,7 +82,9 @@ class Models:
             overlay_png="iVBORw0KGgo=" if overlay else None,
             warnings=[] if caption.text else [f"no caption ({caption.reason})"],
             bundle_id=FACTS.bundle_id,
+            data_kind=FACTS.data_kind,
             data_note=FACTS.data_note,
+            reliability=FACTS.reliability,
             timings_ms={"decide": 1.0, "explain": 2.0},
         )
 
@@ -138,6 +143,7 @@ def test_a_radiograph_gets_an_answer(client: TestClient, models: Models, kind: s
     assert body["fracture"] is True
     assert body["radiograph"] == {"width": 60, "height": 80, "format": kind, "bits": 8}
     assert body["notice"] == NOTICE
+    assert "means nothing on a real radiograph" in body["reliability"]
     assert body["overlay_png"]
     assert {"decode", "caption", "decide", "explain", "total"} <= set(body["timings_ms"])
     assert body["request_id"]
@@ -288,12 +294,14 @@ def test_facts_and_health(client: TestClient) -> None:
     facts = client.get("/v1/model").json()
     assert facts["notice"] == NOTICE
     assert facts["figures"] is None
+    assert (facts["data_kind"], facts["reliability"]) == ("phantoms", FACTS.reliability)
     assert facts["operating_point"] == 0.4
     assert client.get("/healthz").json() == {"status": "ok", "bundle_id": FACTS.bundle_id}
 
 
 def test_openapi_describes_answer_and_refusals(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
+    assert FACTS.reliability in schema["info"]["description"]
     responses = schema["paths"]["/v1/predict"]["post"]["responses"]
     assert responses["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/ServedAnswer")
     for status in ("413", "422", "503"):

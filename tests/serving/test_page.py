@@ -74,6 +74,7 @@ def test_a_radiograph_dropped_on_the_page_is_answered(
     assert reply["caption"].splitlines()[-1] in text
     assert NOTICE in text
     assert DATA_NOTE in text
+    assert "means nothing on a real radiograph" in text
     pictures = browser.find_elements(By.CSS_SELECTOR, ".fr-pictures img")
     widths = [browser.execute_script("return arguments[0].naturalWidth", picture) for picture in pictures]
     assert len(widths) == 2

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
+from fracray.bundle import shipped
 from fracray.bundle.bundle import load_bundle
 from fracray.captions.captioner import open_captioner, prepare
 from fracray.config import RadiographSettings, ServingSettings
@@ -31,7 +32,7 @@ CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
 def test_serve_config_fits_serves_own_schema_and_our_arguments() -> None:
     deploy = ServeDeploySchema.model_validate(yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
     assert deploy.applications[0].import_path == "fracray.serving.app:build_app"
-    ServeArgs.model_validate(deploy.applications[0].args)
+    assert ServeArgs.model_validate(deploy.applications[0].args).bundle is None
 
 
 def test_unknown_arguments_are_refused_by_name() -> None:
@@ -42,6 +43,16 @@ def test_unknown_arguments_are_refused_by_name() -> None:
 def test_a_missing_bundle_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle here"):
         build_app(ServeArgs(bundle=tmp_path))
+
+
+def test_without_a_bundle_the_shipped_one_is_served(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "SHIPPED", bundle_folder)
+    assert build_app(ServeArgs())
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path)
+    with pytest.raises(BundleError, match="ships with fracray is missing"):
+        build_app(ServeArgs())
 
 
 @pytest.mark.ray

@@ -1,0 +1,47 @@
+"""What the service tells about its bundle, as facts and on the page: no Ray, no browser."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fracray.bundle.bundle import Bundle, load_bundle, record_figures
+from fracray.captions.captioner import Caption
+from fracray.explain.answer import answer
+from fracray.radiographs.read import Radiograph
+from fracray.serving.facts import model_facts
+from fracray.serving.page import render_answer, render_header
+from fracray.serving.predictor import Picture, Prediction, ServedAnswer
+from tests.serving.conftest import DATA_NOTE
+
+FIGURES = Path(__file__).parents[2] / "docs" / "demo" / "figures.json"
+
+
+@pytest.fixture
+def bundle(bundle_folder: Path, tmp_path: Path) -> Bundle:
+    """The small bundle with the figures of an evaluation."""
+    folder = Path(shutil.copytree(bundle_folder, tmp_path / "evaluated"))
+    record_figures(folder, json.loads(FIGURES.read_text(encoding="utf-8")))
+    return load_bundle(folder)
+
+
+def test_facts_name_the_data_and_the_figures_in_words(bundle: Bundle, bundle_folder: Path) -> None:
+    facts = model_facts(bundle)
+    assert (facts.data_kind, facts.data_note) == ("phantoms", DATA_NOTE)
+    assert facts.reliability == bundle.reliability
+    assert "sensitivity 0.88 (0.70 to 0.98)" in facts.reliability
+    assert "Not evaluated" in model_facts(load_bundle(bundle_folder)).reliability
+
+
+def test_the_page_says_it_above_and_below_the_answer(bundle: Bundle) -> None:
+    header = render_header(model_facts(bundle))
+    assert f"{len(bundle.training_ids)} phantoms. {DATA_NOTE}" in header
+    radiograph = Radiograph(np.zeros((32, 32), np.float32), 8, "PNG")
+    (reply,) = answer(bundle, [radiograph], [Caption("", "empty")], with_overlay=False)
+    picture = Picture(width=32, height=32, format="PNG", bits=8)
+    served = ServedAnswer.model_validate(dict(reply) | {"request_id": "r", "radiograph": picture})
+    for part in (header, render_answer(Prediction(radiograph, served))):
+        assert bundle.reliability in part
+        assert DATA_NOTE in part
