@@ -1,6 +1,6 @@
 """Fit backbone and classifiers on given rows, everything inside the training rows of its fold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,7 @@ from fracray.fusion.calibration import fit_calibration, operating_point
 from fracray.fusion.classifier import SYSTEMS, Classifier, System, fit_classifier
 from fracray.fusion.rows import Rows
 from fracray.vision.backbone import Backbone, load_backbone
-from fracray.vision.embed import embed
-from fracray.vision.finetune import finetune
-from fracray.vision.folds import iterate_by_folds
+from fracray.vision.folds import FineTuning, iterate_by_folds
 
 
 @dataclass(frozen=True)
@@ -33,21 +31,15 @@ class FoldEmbeddings:
     by_fold: dict[int, NDArray[np.float32]]
 
 
-def iterate_fold_embeddings(
-    rows: Rows, vision: VisionSettings, seed: int
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield each fold in `rows.folds` with embeddings [n, d] of all `rows` by a network that never saw it.
+def fine_tuning(rows: Rows, vision: VisionSettings, seed: int) -> FineTuning:
+    """Return what makes fine-tuned networks from any of `rows`, starting from the backbone that is set.
 
-    That network is fine-tuned on the rows of the other folds, for the set number of epochs: stopping early by
-    the fold itself would leak it. Where nothing of the backbone is unfrozen, one pretrained network serves
-    all folds. Raises `UsageError` when the folds cannot be trained on.
+    Raises `BackboneError` when its weights are missing.
     """
-    _inner_folds(rows)
-    yield from iterate_by_folds(
+    return FineTuning(
         load_backbone(vision.backbone),
         rows.pixels,
         rows.labels,
-        rows.folds,
         vision.finetune,
         seed,
         batch_size=vision.batch_size,
@@ -56,17 +48,27 @@ def iterate_fold_embeddings(
     )
 
 
+def iterate_fold_embeddings(
+    rows: Rows, training: FineTuning, only: Collection[int] | None = None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield each fold in `rows.folds` with embeddings [n, d] of all `rows` by a network that never saw it.
+
+    That network is fine-tuned on the rows of the other folds, for the set number of epochs: stopping early by
+    the fold itself would leak it. Where nothing of the backbone is unfrozen, one pretrained network serves
+    all folds. `only` names the folds to yield; None: all. Raises `UsageError` when the folds cannot be
+    trained on.
+    """
+    _inner_folds(rows)
+    yield from iterate_by_folds(training, rows.folds, only)
+
+
 def fold_embeddings(
-    rows: Rows,
-    vision: VisionSettings,
-    seed: int,
-    *,
-    on_fold: Callable[[int, int], None] | None = None,
+    rows: Rows, training: FineTuning, *, on_fold: Callable[[int, int], None] | None = None
 ) -> FoldEmbeddings:
     """Collect `iterate_fold_embeddings`; `on_fold` hears (folds done, folds there are)."""
     total = len(np.unique(rows.folds))
     by_fold: dict[int, NDArray[np.float32]] = {}
-    for fold, numbers in iterate_fold_embeddings(rows, vision, seed):
+    for fold, numbers in iterate_fold_embeddings(rows, training):
         by_fold[fold] = numbers
         if on_fold is not None:
             on_fold(len(by_fold), total)
@@ -111,22 +113,31 @@ def fit_pipeline(rows: Rows, config: Config, *, on_step: Callable[[str], None] |
     when there are fewer than two folds or a fold's training rows are all of one class.
     """
     say = on_step if on_step is not None else _silent
-    vision = config.vision
     say("embeddings, fold by fold")
+    training = fine_tuning(rows, config.vision, config.seed)
     inner = fold_embeddings(
-        rows, vision, config.seed, on_fold=lambda done, total: say(f"fold {done} of {total} embedded")
+        rows, training, on_fold=lambda done, total: say(f"fold {done} of {total} embedded")
     )
     say("backbone on all rows")
-    pretrained = load_backbone(vision.backbone)
-    backbone = finetune(
-        pretrained, rows.pixels, rows.labels, vision.finetune, config.seed, device=vision.device
+    backbone = training.on(np.arange(len(rows)))
+    say("classifiers")
+    return fit_classifiers(rows, backbone, training.embed(backbone), inner, config)
+
+
+def fit_classifiers(
+    rows: Rows, backbone: Backbone, embeddings: NDArray[np.float32], inner: FoldEmbeddings, config: Config
+) -> Pipeline:
+    """Return the pipeline of `backbone` and classifiers fitted on its `embeddings` [n, d] of all `rows`.
+
+    Calibration and operating point come from `inner`. Raises `UsageError` as `fit_pipeline` does.
+    """
+    return Pipeline(
+        backbone,
+        {
+            system: _fit_calibrated(system, rows, embeddings, inner, config.fusion, config.seed)
+            for system in SYSTEMS
+        },
     )
-    numbers = embed(backbone, rows.pixels, vision.batch_size, vision.device, vision.precision)
-    classifiers: dict[str, Classifier] = {}
-    for system in SYSTEMS:
-        say(f"classifier: {system}")
-        classifiers[system] = _fit_calibrated(system, rows, numbers, inner, config.fusion, config.seed)
-    return Pipeline(backbone, classifiers)
 
 
 def _fit_calibrated(

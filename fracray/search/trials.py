@@ -11,7 +11,7 @@ from ray import tune
 
 from fracray.config import Config
 from fracray.fusion.rows import Rows
-from fracray.fusion.training import FoldEmbeddings, fold_embeddings, iterate_fold_embeddings
+from fracray.fusion.training import FoldEmbeddings, fine_tuning, fold_embeddings, iterate_fold_embeddings
 from fracray.search.scoring import fused_log_loss, image_auroc
 from fracray.search.space import apply
 from fracray.search.tuning import FINAL, SCORE
@@ -34,7 +34,8 @@ class VisionTrial(tune.Trainable):  # type: ignore[misc]
         settings = self._settings.vision
         finetune = apply(settings.finetune, new_config)
         self._folds: Iterator[tuple[int, NDArray[np.float32]]] = iterate_fold_embeddings(
-            self._rows, settings.model_copy(update={"finetune": finetune}), self._settings.seed
+            self._rows,
+            fine_tuning(self._rows, settings.model_copy(update={"finetune": finetune}), self._settings.seed),
         )
         self._aurocs: list[float] = []
         return True
@@ -71,7 +72,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
 def embed_folds(rows: Rows, settings: Config) -> FoldEmbeddings:
     """Return the fold embeddings of `settings.vision`, computed in a Ray task with a trial's resources."""
     use_own_cpus(settings)
-    return fold_embeddings(rows, settings.vision, settings.seed)
+    return fold_embeddings(rows, fine_tuning(rows, settings.vision, settings.seed))
 
 
 def use_own_cpus(settings: Config) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -110,8 +111,10 @@ def learn(
     rng = np.random.default_rng(seed)
     stages.requires_grad_(True).eval()
     head = _new_head(embedding_dim, seed, frozen.device)
-    averages = _running_mean(stages, settings), _running_mean(head, settings)
-    kept, kept_head = cast(nn.Sequential, averages[0].module), cast(nn.Linear, averages[1].module)
+    learning = nn.Sequential(OrderedDict[str, nn.Module](stages=stages, head=head))
+    mean = get_ema_multi_avg_fn(settings.weight_average)  # type: ignore[no-untyped-call]
+    average = AveragedModel(learning, multi_avg_fn=mean)
+    kept, kept_head = cast(tuple[nn.Sequential, nn.Linear], average.module.children())
     batches = max(1, len(rows) // settings.batch_size)
     optimiser, schedule = _optimiser(stages, head, settings, settings.epochs * batches)
     frozen.fill(rows)
@@ -134,8 +137,7 @@ def learn(
                 losses[part] = loss.detach().cpu().numpy()
             optimiser.step()
             schedule.step()
-            averages[0].update_parameters(stages)
-            averages[1].update_parameters(head)
+            average.update_parameters(learning)
         report = _report(epoch + 1, float(losses.mean()), kept, kept_head, class_weights, validation)
         logger.info("%s", report)
         stop = on_epoch is not None and on_epoch(report) is True
@@ -167,11 +169,6 @@ def _new_head(embedding_dim: int, seed: int, device: torch.device) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Linear(embedding_dim, 1).to(device)
-
-
-def _running_mean(module: nn.Module, settings: FinetuneSettings) -> AveragedModel:
-    mean = get_ema_multi_avg_fn(settings.weight_average)  # type: ignore[no-untyped-call]
-    return AveragedModel(module, multi_avg_fn=mean)
 
 
 def _optimiser(

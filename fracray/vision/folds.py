@@ -1,7 +1,7 @@
-"""Embeddings for inner folds: one fine-tuned network per fold, the frozen stages computed once for all."""
+"""Networks fine-tuned on different rows of the same radiographs, the frozen stages computed once for all."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,62 +14,70 @@ from fracray.vision.finetune import embed_rows, learn
 from fracray.vision.frozen import FrozenStages, split
 
 
+class FineTuning:
+    """Fine-tunes one backbone on any rows of `pixels` uint8 `[n, s, s]` with `labels` `[n]`; embeds all.
+
+    What frozen stages make of a radiograph serves every network that is made. `batch_size` and `precision`
+    are those of the embeddings.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int8],
+        settings: FinetuneSettings,
+        seed: int,
+        *,
+        batch_size: int = 32,
+        device: str = "auto",
+        precision: Precision = "float32",
+    ) -> None:
+        self._pixels, self._labels = pixels, labels
+        self._settings, self._seed = settings, seed
+        self._batch_size, self._device, self._precision = batch_size, device, precision
+        self._frozen: FrozenStages | None = None
+        self._shared: NDArray[np.float32] | None = None
+        self._pretrained = backbone
+        if settings.unfrozen not in ("none", "fc"):
+            place = choose_device(device)
+            self._pretrained = copy.deepcopy(backbone).to(place)
+            self._frozen = FrozenStages(self._pretrained, pixels, settings, seed, place)
+
+    def on(self, rows: NDArray[np.intp]) -> Backbone:
+        """Return the backbone fine-tuned on `rows`, as by `finetune` without validation.
+
+        Where the settings leave the backbone as it is, it is the pretrained one itself. Raises `UsageError`
+        when the rows hold one class only.
+        """
+        if self._frozen is None:
+            return self._pretrained
+        tuned = copy.deepcopy(self._pretrained)
+        stages = split(tuned, self._settings.unfrozen)[1]
+        labels = self._labels[rows]
+        learn(stages, tuned.embedding_dim, self._frozen, rows, labels, self._settings, self._seed)
+        return tuned.eval().requires_grad_(False)
+
+    def embed(self, tuned: Backbone) -> NDArray[np.float32]:
+        """Return the embeddings `[n, d]` of all radiographs by a network that `on` returned."""
+        if self._frozen is None:
+            if self._shared is None:
+                self._shared = embed(tuned, self._pixels, self._batch_size, self._device, self._precision)
+            return self._shared
+        stages = split(tuned, self._settings.unfrozen)[1]
+        rows = np.arange(len(self._pixels))
+        embeddings: NDArray[np.float32] = embed_rows(stages, self._frozen, rows, self._precision).numpy()
+        return embeddings
+
+
 def iterate_by_folds(
-    backbone: Backbone,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int8],
-    folds: NDArray[np.integer],
-    settings: FinetuneSettings,
-    seed: int,
-    *,
-    batch_size: int = 32,
-    device: str = "auto",
-    precision: Precision = "float32",
+    training: FineTuning, folds: NDArray[np.integer], only: Collection[int] | None = None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield each value f of `folds` `[n]` with embeddings `[n, d]` of all rows, made without fold f's labels.
 
-    The network of fold f is `backbone` fine-tuned on the rows of all other folds, as by `finetune` without
-    validation; it embeds all rows, as by `embed`. Where `settings` leave the backbone as it is, all folds
-    share one array. Raises `UsageError` when the other folds of a fold hold one class only.
+    The network of fold f is fine-tuned on the rows of all other folds. `only` names the folds to yield; None:
+    all. Raises `UsageError` when the other folds of a fold hold one class only.
     """
-    values = [int(value) for value in np.unique(folds)]
-    if settings.unfrozen in ("none", "fc"):
-        shared = embed(backbone, pixels, batch_size, device, precision)
-        yield from ((value, shared) for value in values)
-        return
-    place = choose_device(device)
-    pretrained = copy.deepcopy(backbone).to(place)
-    frozen = FrozenStages(pretrained, pixels, settings, seed, place)
-    for value in values:
-        stages = copy.deepcopy(split(pretrained, settings.unfrozen)[1])
-        rows = np.flatnonzero(folds != value)
-        learn(stages, backbone.embedding_dim, frozen, rows, labels[rows], settings, seed)
-        yield value, embed_rows(stages, frozen, np.arange(len(pixels)), precision).numpy()
-
-
-def embed_by_folds(
-    backbone: Backbone,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int8],
-    folds: NDArray[np.integer],
-    settings: FinetuneSettings,
-    seed: int,
-    *,
-    batch_size: int = 32,
-    device: str = "auto",
-    precision: Precision = "float32",
-) -> dict[int, NDArray[np.float32]]:
-    """Return what `iterate_by_folds` yields, by fold."""
-    return dict(
-        iterate_by_folds(
-            backbone,
-            pixels,
-            labels,
-            folds,
-            settings,
-            seed,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-        )
-    )
+    for value in np.unique(folds).tolist():
+        if only is None or value in only:
+            yield value, training.embed(training.on(np.flatnonzero(folds != value)))

@@ -11,6 +11,9 @@ from fracray.vision.backbone import Backbone
 from fracray.vision.device import exact_arithmetic, training_arithmetic, training_pass
 from fracray.vision.normalise import normalise
 
+_CPU_PIXELS = 300_000
+"""Pixels of a forward pass on a CPU. Larger activations are handed out and taken back by the operating system
+each time (from 32 MB on, with glibc), which costs more than computing them."""
 _LEARNING = {"none": 0, "fc": 0, "layer4": 1, "layer3+4": 2}
 
 
@@ -45,7 +48,8 @@ class FrozenStages:
         self._strength = settings.augmentation
         self._seed = seed
         self._head_only = settings.unfrozen == "fc"
-        self._batch = training_pass(device)
+        at_once = max(1, _CPU_PIXELS // pixels[0].size) if device.type == "cpu" else training_pass(device)
+        self._batch = at_once
         self.device = device
         self._stores: dict[int, Tensor] = {}
         self._known: dict[int, NDArray[np.bool_]] = {}

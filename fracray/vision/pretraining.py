@@ -32,7 +32,7 @@ from fracray.vision.alterations import alter
 from fracray.vision.augment import augment, draw_augmentations
 from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import training_arithmetic
-from fracray.vision.folds import iterate_by_folds
+from fracray.vision.folds import FineTuning, iterate_by_folds
 from fracray.vision.normalise import normalise
 from fracray.vision.preprocess import preprocess
 
@@ -264,7 +264,8 @@ def fracture_auroc(
     for fold, (_, rows) in enumerate(splitter.split(labels, labels)):
         fold_of[rows] = fold
     aurocs = []
-    for fold, numbers in iterate_by_folds(backbone, phantoms.pixels, labels, fold_of, settings, seed):
+    training = FineTuning(backbone, phantoms.pixels, labels, settings, seed)
+    for fold, numbers in iterate_by_folds(training, fold_of):
         classifier = make_pipeline(
             StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
         )

@@ -13,7 +13,13 @@ from fracray.config import Config, FusionSettings
 from fracray.errors import UsageError
 from fracray.fusion.classifier import SYSTEMS, System
 from fracray.fusion.rows import Rows
-from fracray.fusion.training import FoldEmbeddings, fit_pipeline, fold_embeddings, out_of_fold_logits
+from fracray.fusion.training import (
+    FoldEmbeddings,
+    fine_tuning,
+    fit_pipeline,
+    fold_embeddings,
+    out_of_fold_logits,
+)
 from fracray.vision.backbone import load_backbone
 from fracray.vision.embed import embed
 
@@ -71,8 +77,8 @@ def flipped(rows: Rows, row: int) -> Rows:
 
 def test_a_rows_own_label_never_reaches_the_network_that_embeds_it() -> None:
     rows, vision = make_rows(24), configured("layer4").vision
-    before = fold_embeddings(rows, vision, 1).by_fold
-    after = fold_embeddings(flipped(rows, 5), vision, 1).by_fold
+    before = fold_embeddings(rows, fine_tuning(rows, vision, 1)).by_fold
+    after = fold_embeddings(rows, fine_tuning(flipped(rows, 5), vision, 1)).by_fold
     unchanged = {fold for fold in range(FOLDS) if np.array_equal(before[fold], after[fold])}
     assert unchanged == {rows.folds[5]}
 
@@ -128,9 +134,9 @@ def test_each_score_comes_from_the_embeddings_of_its_own_fold() -> None:
 
 def test_a_frozen_backbone_is_run_once_for_all_folds() -> None:
     heard: list[tuple[int, int]] = []
-    embeddings = fold_embeddings(
-        make_rows(), configured("none").vision, 1, on_fold=lambda *step: heard.append(step)
-    )
+    rows = make_rows()
+    training = fine_tuning(rows, configured("none").vision, 1)
+    embeddings = fold_embeddings(rows, training, on_fold=lambda *step: heard.append(step))
     assert len({id(numbers) for numbers in embeddings.by_fold.values()}) == 1
     assert sorted(embeddings.by_fold) == list(range(FOLDS))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -139,7 +145,7 @@ def test_a_frozen_backbone_is_run_once_for_all_folds() -> None:
 def test_the_pipeline_is_calibrated_and_its_threshold_chosen_out_of_fold() -> None:
     rows, config = make_rows(24, telling=1.0), configured("layer4")
     pipeline = fit_pipeline(rows, config)
-    inner = fold_embeddings(rows, config.vision, config.seed)
+    inner = fold_embeddings(rows, fine_tuning(rows, config.vision, config.seed))
     for system in SYSTEMS:
         classifier = pipeline.classifiers[system]
         logits = out_of_fold_logits(system, rows, inner, config.fusion, config.seed)
@@ -165,7 +171,7 @@ def test_telling_captions_beat_silent_ones() -> None:
 def test_rows_that_cannot_be_trained_on_are_refused() -> None:
     rows, vision = make_rows(), configured("none").vision
     with pytest.raises(UsageError, match="1 fold"):
-        fold_embeddings(rows.test(0), vision, 1)
+        fold_embeddings(rows.test(0), fine_tuning(rows.test(0), vision, 1))
     lopsided = replace(rows, labels=(rows.folds == 2).astype(np.int8))
     with pytest.raises(UsageError, match="without fold 2"):
         out_of_fold_logits("image", lopsided, invented_embeddings(rows), SETTINGS, 1)

@@ -11,7 +11,7 @@ from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone
 from fracray.vision.embed import embed
 from fracray.vision.finetune import PATIENCE, EpochReport, finetune, learn
-from fracray.vision.folds import embed_by_folds
+from fracray.vision.folds import FineTuning, iterate_by_folds
 from fracray.vision.frozen import FrozenStages, split
 
 Toy = Callable[[int, int], tuple[NDArray[np.uint8], NDArray[np.int8]]]
@@ -219,8 +219,11 @@ def test_fold_embeddings_are_those_of_networks_fine_tuned_one_by_one(backbone: B
     pixels, labels = toy(24, 0)
     folds = np.arange(24) // 8 + 1
     settings = QUICK.model_copy(update={"augmentation": 0.0})
-    by_fold = embed_by_folds(backbone, pixels, labels, folds, settings, 4)
+    by_fold = dict(iterate_by_folds(FineTuning(backbone, pixels, labels, settings, 4), folds))
     assert list(by_fold) == [1, 2, 3]
+    again = dict(iterate_by_folds(FineTuning(backbone, pixels, labels, settings, 4), folds, only=[2]))
+    assert list(again) == [2]
+    assert np.array_equal(again[2], by_fold[2])
     for fold, embeddings in by_fold.items():
         others = folds != fold
         tuned = finetune(backbone, pixels[others], labels[others], settings, 4)
@@ -231,8 +234,8 @@ def test_the_own_labels_of_a_fold_change_nothing_in_its_embeddings(backbone: Bac
     pixels, labels = toy(24, 0)
     folds = np.arange(24) % 2
     turned = np.where(folds == 1, 1 - labels, labels).astype(np.int8)
-    first = embed_by_folds(backbone, pixels, labels, folds, QUICK, 4)
-    second = embed_by_folds(backbone, pixels, turned, folds, QUICK, 4)
+    first = dict(iterate_by_folds(FineTuning(backbone, pixels, labels, QUICK, 4), folds))
+    second = dict(iterate_by_folds(FineTuning(backbone, pixels, turned, QUICK, 4), folds))
     assert np.array_equal(first[1], second[1])
     assert not np.array_equal(first[0], second[0])
 
@@ -240,6 +243,6 @@ def test_the_own_labels_of_a_fold_change_nothing_in_its_embeddings(backbone: Bac
 def test_folds_share_one_embedding_where_the_backbone_does_not_learn(backbone: Backbone, toy: Toy) -> None:
     pixels, labels = toy(8, 0)
     settings = QUICK.model_copy(update={"unfrozen": "none"})
-    by_fold = embed_by_folds(backbone, pixels, labels, np.arange(8) % 2, settings, 4)
+    by_fold = dict(iterate_by_folds(FineTuning(backbone, pixels, labels, settings, 4), np.arange(8) % 2))
     assert by_fold[0] is by_fold[1]
     np.testing.assert_allclose(by_fold[0], embed(backbone, pixels, 8), rtol=1e-5)
