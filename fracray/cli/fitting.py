@@ -19,6 +19,7 @@ from fracray.evaluation.report import figures_table, write_report
 from fracray.extraction.store import FeatureStore
 from fracray.fusion.rows import Rows, load_rows
 from fracray.fusion.training import fit_pipeline
+from fracray.fusion.unfinished import UnfinishedFit
 from fracray.radiographs.phantoms.note import PHANTOM_NOTE, are_phantoms
 from fracray.schema import MANIFEST, read_table
 from fracray.search.result import load_search
@@ -125,14 +126,19 @@ def make_search(rows: Rows, config: Config, out: Path, resume: bool = False) -> 
 
 
 def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) -> str:
-    """Fit on the development rows and write the bundle; return its id."""
+    """Fit on the development rows and write the bundle; return its id.
+
+    What is finished when it is stopped lies in a folder beside `out` and is used the next time.
+    """
     development = rows.development(config.search.test_fold)
     kind: DataKind = "phantoms" if are_phantoms(development.uris) else "radiographs"
     note = data or (PHANTOM_NOTE if kind == "phantoms" else "Data not named (use --data).")
-    pipeline = fit_pipeline(development, config, on_step=lambda step: say(f"  {step}"))
+    unfinished = UnfinishedFit(out.with_name(f"{out.name}.unfinished"), development, config)
+    pipeline = fit_pipeline(development, config, unfinished=unfinished, on_step=lambda step: say(f"  {step}"))
     bundle_id = save_bundle(
         out, pipeline, config, training_ids=development.image_ids, data_kind=kind, data_note=note
     )
+    unfinished.remove()
     say(f"bundle {bundle_id}, fitted on {len(development)} {kind}. {note}")
     return bundle_id
 

@@ -12,6 +12,7 @@ from fracray.errors import UsageError
 from fracray.fusion.calibration import fit_calibration, operating_point
 from fracray.fusion.classifier import SYSTEMS, Classifier, System, fit_classifier
 from fracray.fusion.rows import Rows
+from fracray.fusion.unfinished import UnfinishedFit
 from fracray.vision.backbone import Backbone, load_backbone
 from fracray.vision.folds import FineTuning, iterate_by_folds
 
@@ -62,17 +63,9 @@ def iterate_fold_embeddings(
     yield from iterate_by_folds(training, rows.folds, only)
 
 
-def fold_embeddings(
-    rows: Rows, training: FineTuning, *, on_fold: Callable[[int, int], None] | None = None
-) -> FoldEmbeddings:
-    """Collect `iterate_fold_embeddings`; `on_fold` hears (folds done, folds there are)."""
-    total = len(np.unique(rows.folds))
-    by_fold: dict[int, NDArray[np.float32]] = {}
-    for fold, numbers in iterate_fold_embeddings(rows, training):
-        by_fold[fold] = numbers
-        if on_fold is not None:
-            on_fold(len(by_fold), total)
-    return FoldEmbeddings(by_fold)
+def fold_embeddings(rows: Rows, training: FineTuning) -> FoldEmbeddings:
+    """Collect `iterate_fold_embeddings`."""
+    return FoldEmbeddings(dict(iterate_fold_embeddings(rows, training)))
 
 
 def out_of_fold_logits(
@@ -105,23 +98,39 @@ def held_out_logits(
     return classifier.logits(numbers[held_out], [rows.captions[row] for row in held_out])
 
 
-def fit_pipeline(rows: Rows, config: Config, *, on_step: Callable[[str], None] | None = None) -> Pipeline:
+def fit_pipeline(
+    rows: Rows,
+    config: Config,
+    *,
+    unfinished: UnfinishedFit | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> Pipeline:
     """Fit everything that a bundle ships on all `rows` (development rows; never those it is tested on).
 
     The backbone is fine-tuned and each classifier fitted on all rows; calibration and operating point come
-    from out-of-fold logits over the folds in `rows.folds`. `on_step` hears what starts. Raises `UsageError`
-    when there are fewer than two folds or a fold's training rows are all of one class.
+    from out-of-fold logits over the folds in `rows.folds`. What `unfinished` holds is not made again, and
+    what takes long is kept there. `on_step` hears what starts. Raises `UsageError` when there are fewer than
+    two folds or a fold's training rows are all of one class.
     """
     say = on_step if on_step is not None else _silent
-    say("embeddings, fold by fold")
     training = fine_tuning(rows, config.vision, config.seed)
-    inner = fold_embeddings(
-        rows, training, on_fold=lambda done, total: say(f"fold {done} of {total} embedded")
-    )
-    say("backbone on all rows")
-    backbone = training.on(np.arange(len(rows)))
+    folds = _inner_folds(rows)
+    by_fold = unfinished.embeddings() if unfinished is not None else {}
+    missing = [fold for fold in folds if fold not in by_fold]
+    say(f"embeddings, fold by fold: {len(by_fold)} of {len(folds)} there")
+    for fold, numbers in iterate_fold_embeddings(rows, training, missing):
+        by_fold[fold] = numbers
+        if unfinished is not None:
+            unfinished.keep_embeddings(fold, numbers)
+        say(f"fold {len(by_fold)} of {len(folds)} embedded")
+    backbone = unfinished.backbone() if unfinished is not None else None
+    if backbone is None:
+        say("backbone on all rows")
+        backbone = training.on(np.arange(len(rows)))
+        if unfinished is not None:
+            unfinished.keep_backbone(backbone)
     say("classifiers")
-    return fit_classifiers(rows, backbone, training.embed(backbone), inner, config)
+    return fit_classifiers(rows, backbone, training.embed(backbone), FoldEmbeddings(by_fold), config)
 
 
 def fit_classifiers(

@@ -64,7 +64,7 @@ class FineTuning:
             if self._shared is None:
                 self._shared = embed(tuned, self._pixels, self._batch_size, self._device, self._precision)
             return self._shared
-        stages = split(tuned, self._settings.unfrozen)[1]
+        stages = split(tuned, self._settings.unfrozen)[1].to(self._frozen.device)
         rows = np.arange(len(self._pixels))
         embeddings: NDArray[np.float32] = embed_rows(stages, self._frozen, rows, self._precision).numpy()
         return embeddings

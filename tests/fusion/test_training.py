@@ -1,15 +1,13 @@
 """No row may influence its own out-of-fold score: not by network, scaler, vocabulary or classifier."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from fracray.config import Config, FusionSettings
+from fracray.config import FusionSettings
 from fracray.errors import UsageError
 from fracray.fusion.classifier import SYSTEMS, System
 from fracray.fusion.rows import Rows
@@ -22,45 +20,11 @@ from fracray.fusion.training import (
 )
 from fracray.vision.backbone import load_backbone
 from fracray.vision.embed import embed
+from tests.fusion.conftest import FOLDS, configured, make_rows
 
-FOLDS = 4
 SETTINGS = FusionSettings()
-WORDS = ["cortex", "intact", "step", "line", "swelling", "radius"]
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks as small as these only wait for each other on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def configured(unfrozen: str) -> Config:
-    return Config.model_validate(
-        {
-            "vision": {
-                "preprocessing": {"size": 32},
-                "backbone": {"weights": "random"},
-                "finetune": {"unfrozen": unfrozen, "epochs": 1, "batch_size": 16, "learning_rate": 0.01},
-                "device": "cpu",
-            }
-        }
-    )
-
-
-def make_rows(n: int = 48, seed: int = 0, telling: float = 0.7) -> Rows:
-    rng = np.random.default_rng(seed)
-    labels = (rng.permutation(n) % 3 == 0).astype(np.int8)
-    pixels = rng.integers(0, 200, (n, 32, 32), dtype=np.uint8)
-    pixels[labels == 1, 10:20, 10:20] += 50
-    captions = [
-        " ".join([*rng.choice(WORDS, 4), *(["displaced"] if label and rng.random() < telling else [])])
-        for label in labels
-    ]
-    names = [f"{number:064x}" for number in range(n)]
-    return Rows(names, names, labels, names, (np.arange(n) % FOLDS).astype(np.int16), pixels, captions)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def invented_embeddings(rows: Rows, seed: int = 0) -> FoldEmbeddings:
@@ -133,13 +97,11 @@ def test_each_score_comes_from_the_embeddings_of_its_own_fold() -> None:
 
 
 def test_a_frozen_backbone_is_run_once_for_all_folds() -> None:
-    heard: list[tuple[int, int]] = []
     rows = make_rows()
     training = fine_tuning(rows, configured("none").vision, 1)
-    embeddings = fold_embeddings(rows, training, on_fold=lambda *step: heard.append(step))
+    embeddings = fold_embeddings(rows, training)
     assert len({id(numbers) for numbers in embeddings.by_fold.values()}) == 1
     assert sorted(embeddings.by_fold) == list(range(FOLDS))
-    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_the_pipeline_is_calibrated_and_its_threshold_chosen_out_of_fold() -> None:
