@@ -131,7 +131,9 @@ class FusionSettings(Settings):
 class SearchSettings(Settings):
     """Ray Tune and Optuna."""
 
-    test_fold: int = Field(0, ge=0, description="outer fold that the search never sees")
+    test_fold: int = Field(
+        0, ge=0, description="outer fold that search and training never see; one that no row has: use all"
+    )
     vision_trials: int = Field(6, ge=0, description="fine-tuning settings tried; 0: keep the configured one")
     fusion_trials: int = Field(100, ge=0, description="fusion settings tried; 0: keep the configured one")
     unfrozen: tuple[Literal["none", "layer4", "layer3+4", "all"], ...] = Field(

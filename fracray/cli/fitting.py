@@ -81,7 +81,11 @@ def evaluate(
     store: Store = "features",
     out: Annotated[Path, typer.Option(help="new folder for figures and report")] = Path("evaluation"),
 ) -> None:
-    """Score the bundle on the rows it never saw: figures with intervals, report, predictions."""
+    """Score the bundle on rows it never saw: figures with intervals, report, predictions.
+
+    Of the manifest it was fitted on these are the rows of the test fold, of another manifest all. Groups of
+    which it saw a row are left out.
+    """
     make_evaluation(bundle, read_table(manifest, MANIFEST), store, out)
     made(out / "report.html", "report; open it in a browser", f"fracray serve --bundle {bundle}")
 
@@ -144,10 +148,10 @@ def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) 
 
 
 def make_evaluation(bundle_folder: Path, manifest: pa.Table, store: str | Path, out: Path) -> dict[str, Any]:
-    """Score the bundle on its test fold, write figures and report, and record them in the bundle."""
+    """Score the bundle on rows it never saw, write figures and report, and record them in the bundle."""
     bundle = load_bundle(bundle_folder)
     config = bundle.config
-    rows = read_rows(manifest, store, config).test(config.search.test_fold)
+    rows = read_rows(manifest, store, config).unseen(bundle.training_ids)
     evaluation = run_evaluation(bundle, rows, config.evaluation, config.seed)
     write_evaluation(evaluation, out)
     entries = gallery(bundle, rows, evaluation, config.evaluation.gallery)

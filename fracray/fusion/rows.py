@@ -1,7 +1,7 @@
 """Labelled radiographs in memory, with their captions: what is fitted on and scored."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -54,16 +54,26 @@ class Rows:
 
         Raises `UsageError` when there are none.
         """
-        return self._where(self.folds != test_fold, f"outside fold {test_fold}")
+        chosen = np.flatnonzero(self.folds != test_fold)
+        if not len(chosen):
+            raise UsageError(f"no rows outside fold {test_fold}; change search.test_fold")
+        return self.take(chosen)
 
-    def test(self, test_fold: int) -> "Rows":
-        """Return the rows of `test_fold`; raises `UsageError` when there are none."""
-        return self._where(self.folds == test_fold, f"in fold {test_fold}")
+    def unseen(self, training_ids: Collection[str]) -> "Rows":
+        """Return the rows of groups that have no row in `training_ids`: what a bundle may be scored on.
 
-    def _where(self, chosen: NDArray[np.bool_], place: str) -> "Rows":
+        Of the manifest that a bundle was fitted on this is the test fold, of another one it is all of it.
+        Raises `UsageError` when there are none.
+        """
+        known = set(training_ids)
+        seen = [identity in known for identity in self.image_ids]
+        groups = {group for group, fitted in zip(self.groups, seen, strict=True) if fitted}
+        chosen = np.array([group not in groups for group in self.groups])
         if not chosen.any():
-            there = ", ".join(str(fold) for fold in np.unique(self.folds)) or "none"
-            raise UsageError(f"no rows {place}; the folds at hand are {there}: change search.test_fold")
+            raise UsageError(
+                "the bundle was fitted on these radiographs or on others of their groups; evaluate it on a "
+                "test fold (search.test_fold) or on other radiographs"
+            )
         return self.take(np.flatnonzero(chosen))
 
 

@@ -129,14 +129,23 @@ def test_a_file_gone_since_is_named(study: Study) -> None:
         load(manifest, captions)
 
 
-def test_test_fold_and_development_rows_part_the_rows(study: Study) -> None:
+def test_development_rows_and_those_unseen_by_them_part_the_rows(study: Study) -> None:
     rows = load(*study)
-    test, development = rows.test(1), rows.development(1)
-    assert test.groups == ["g1", "g4"]
-    assert test.captions == ["words of 1", "words of 4"]
-    assert np.array_equal(test.pixels, rows.pixels[[1, 4]])
-    assert sorted(test.image_ids + development.image_ids) == sorted(rows.image_ids)
-    with pytest.raises(UsageError, match=r"0, 1, 2"):
-        rows.test(7)
+    development = rows.development(1)
+    unseen = rows.unseen(development.image_ids)
+    assert unseen.groups == ["g1", "g4"]
+    assert unseen.captions == ["words of 1", "words of 4"]
+    assert np.array_equal(unseen.pixels, rows.pixels[[1, 4]])
+    assert sorted(unseen.image_ids + development.image_ids) == sorted(rows.image_ids)
     with pytest.raises(UsageError, match="outside fold 1"):
-        test.development(1)
+        unseen.development(1)
+
+
+def test_who_shares_a_group_with_a_training_row_is_not_unseen(study: Study) -> None:
+    manifest, captions = study
+    manifest[3]["group"], manifest[3]["fold"] = "g0", 0
+    rows = load(manifest, captions)
+    assert rows.unseen([rows.image_ids[0]]).groups == ["g1", "g2", "g4", "g5"]
+    assert rows.unseen(["0" * 64]).groups == rows.groups
+    with pytest.raises(UsageError, match="fitted on these radiographs"):
+        rows.unseen(rows.image_ids)

@@ -133,7 +133,7 @@ def test_telling_captions_beat_silent_ones() -> None:
 def test_rows_that_cannot_be_trained_on_are_refused() -> None:
     rows, vision = make_rows(), configured("none").vision
     with pytest.raises(UsageError, match="1 fold"):
-        fold_embeddings(rows.test(0), fine_tuning(rows.test(0), vision, 1))
+        fold_embeddings(one := rows.take(np.flatnonzero(rows.folds == 0)), fine_tuning(one, vision, 1))
     lopsided = replace(rows, labels=(rows.folds == 2).astype(np.int8))
     with pytest.raises(UsageError, match="without fold 2"):
         out_of_fold_logits("image", lopsided, invented_embeddings(rows), SETTINGS, 1)
