@@ -31,7 +31,9 @@ class RadiographSettings(Settings):
 class CaptionSettings(Settings):
     """Describing radiographs in words."""
 
-    captioner: Literal["gemma", "replay", "fake"] = Field("gemma", description="which captioner answers")
+    captioner: Literal["gemma", "replay", "fake", "none"] = Field(
+        "gemma", description="which captioner answers; none: the image alone decides"
+    )
     model: str = Field(
         "embedded",
         description="'embedded', a folder, or a model id such as google/medgemma-4b-it; for replay a table",

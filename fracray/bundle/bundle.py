@@ -56,6 +56,11 @@ class Bundle:
         """What it was fitted on and how often it was right; belongs beside every answer."""
         return reliability(self.data_kind, self.figures)
 
+    @property
+    def image_alone(self) -> bool:
+        """Whether it has no captioner: `fused` decides as `image` does, and `words` tells nothing."""
+        return self.config.captions.captioner == "none"
+
 
 def save_bundle(
     folder: Path,
@@ -79,9 +84,8 @@ def save_bundle(
     save_backbone(pipeline.backbone, folder / "backbone.safetensors")
     for name in SYSTEMS:
         pipeline.classifiers[name].save(folder / f"{name}.skops")
-    captioner = model_source(config.captions)
-    if isinstance(captioner, Path) and captioner.is_dir() and _folder_bytes(captioner) <= LARGEST_CAPTIONER:
-        shutil.copytree(captioner, folder / "captioner")
+    if config.captions.captioner != "none":
+        _copy_captioner(model_source(config.captions), folder / "captioner")
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     _write_json(folder / "training.json", {"rows": len(ids), "data_kind": data_kind, "data_note": data_note})
@@ -156,6 +160,11 @@ def _describe(folder: Path, figures: dict[str, Any] | None) -> None:
     card = model_card(_read_hashes(folder)["id"], training, config, figures)
     (folder / "README.md").write_text(card, encoding="utf-8")
     _write_hashes(folder)
+
+
+def _copy_captioner(source: Path | str, target: Path) -> None:
+    if isinstance(source, Path) and source.is_dir() and _folder_bytes(source) <= LARGEST_CAPTIONER:
+        shutil.copytree(source, target)
 
 
 def _with_own_files(config: Config, folder: Path) -> Config:

@@ -14,7 +14,7 @@ Research tool, not a medical device: do not use it for the care of patients.
 
 - fitted on: {rows} {data_kind}. {data_note}
 - backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels
-- captioner: {captioner}, prompt '{prompt}', quantisation {quantisation}
+- captioner: {captioner}
 - fusion: at most {max_terms} terms beside the embedding, logistic regression, C = {regularisation:g}
 
 {figures}
@@ -38,13 +38,18 @@ def model_card(
         architecture=vision["backbone"]["architecture"],
         unfrozen=vision["finetune"]["unfrozen"],
         size=vision["preprocessing"]["size"],
-        captioner=captions["model"] if captions["captioner"] == "gemma" else captions["captioner"],
-        prompt=captions["prompt"],
-        quantisation=captions["quantisation"],
+        captioner=_captioner(captions),
         max_terms=fusion["max_terms"],
         regularisation=fusion["regularisation"],
         figures=figures_table(figures),
     )
+
+
+def _captioner(captions: dict[str, Any]) -> str:
+    if captions["captioner"] == "none":
+        return "none; decides by the image alone"
+    name = captions["model"] if captions["captioner"] == "gemma" else captions["captioner"]
+    return f"{name}, prompt '{captions['prompt']}', quantisation {captions['quantisation']}"
 
 
 def figures_table(figures: dict[str, Any] | None) -> str:

@@ -1,1 +1,1 @@
-"""Describing radiographs in words: one protocol, three captioners, and what a caption says."""
+"""Describing radiographs in words: one protocol, three captioners or none, and what a caption says."""

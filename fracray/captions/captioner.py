@@ -113,8 +113,8 @@ def captioner_fingerprint(settings: CaptionSettings) -> str:
     written, so that machines with and without a GPU agree on where the captions lie. An id without a revision
     means whatever is newest: pin `captions.revision` for captions that can be made again.
     """
-    if settings.captioner == "fake":
-        return fingerprint(version=VERSION, captioner="fake")
+    if settings.captioner in ("fake", "none"):
+        return fingerprint(version=VERSION, captioner=settings.captioner)
     if settings.captioner == "replay":
         path = Path(settings.model)
         if not path.is_file():
@@ -146,6 +146,10 @@ def captioner_image_size(settings: CaptionSettings) -> int:
         from fracray.captions.replay import IMAGE_SIZE
 
         return IMAGE_SIZE
+    if settings.captioner == "none":
+        from fracray.captions.none import IMAGE_SIZE
+
+        return IMAGE_SIZE
     from fracray.captions.loading import load_model_config
 
     return int(load_model_config(model_source(settings), settings.revision).vision_config.image_size)
@@ -165,6 +169,10 @@ def open_captioner(settings: CaptionSettings) -> Captioner:
         from fracray.captions.replay import open_replay
 
         return open_replay(Path(settings.model), captioner_fingerprint(settings))
+    if settings.captioner == "none":
+        from fracray.captions.none import NoCaptioner
+
+        return NoCaptioner(captioner_fingerprint(settings))
     from fracray.captions.gemma import open_gemma
 
     return open_gemma(settings, model_source(settings), captioner_fingerprint(settings))

@@ -14,7 +14,7 @@ from fracray.errors import StoreError, UsageError
 from fracray.extraction.cluster import book, connected
 from fracray.extraction.pipeline import run_plan
 from fracray.extraction.plan import Plan, plan_extraction
-from fracray.extraction.store import FEATURES, FeatureStore
+from fracray.extraction.store import FeatureStore
 from fracray.extraction.summary import ExtractionSummary
 
 
@@ -70,7 +70,7 @@ def make_features(
 
 def _show_plan(plan: Plan) -> None:
     """Say what is going to be done and what it takes; raises `ClusterError` if the cluster cannot do it."""
-    for feature in FEATURES:
+    for feature in plan.work.fingerprints:
         failed = f", {plan.failed_before[feature]} of them failed" if plan.failed_before[feature] else ""
         present = f"{plan.present[feature]} present{failed}"
         say(f"  {feature}: {plan.wanted[feature]} of {plan.rows} to do, {present}")
@@ -99,7 +99,7 @@ def _share(text: str) -> float:
 
 def _refuse_failures(summary: ExtractionSummary, limit: float) -> None:
     """Raise `StoreError` when more rows of the manifest than `limit` stand in the store as failed."""
-    for name, feature in (("captions", summary.captions), ("embeddings", summary.embeddings)):
+    for name, feature in summary.features.items():
         failed = feature.failed + feature.failed_before
         if summary.rows and failed > limit * summary.rows:
             raise StoreError(
@@ -110,11 +110,12 @@ def _refuse_failures(summary: ExtractionSummary, limit: float) -> None:
 
 def _show(summary: ExtractionSummary) -> None:
     if not summary.worked:
-        say(f"nothing to do: the store holds captions and embeddings of all {summary.rows} radiographs")
+        held = " and ".join(summary.features)
+        say(f"nothing to do: the store holds {held} of all {summary.rows} radiographs")
         return
     rate = f"{summary.rate:.1f} per second"
     say(f"{summary.worked} of {summary.rows} radiographs in {summary.seconds:.0f} s, {rate}")
-    for name, feature in (("captions", summary.captions), ("embeddings", summary.embeddings)):
+    for name, feature in summary.features.items():
         counts = f"{feature.present} present, {feature.done} done, {feature.failed} failed"
         say(f"  {name} {feature.fingerprint}: {counts}")
         for reason, count in feature.failures.items():

@@ -91,7 +91,9 @@ def evaluate(
 
 
 def read_rows(manifest: pa.Table, store: str | Path, config: Config) -> Rows:
-    """Join manifest and stored captions into rows with pixels."""
+    """Join manifest and stored captions into rows with pixels; without a captioner no store is read."""
+    if config.captions.captioner == "none":
+        return load_rows(manifest, None, config)
     captions = FeatureStore(store).read("captions", captioner_fingerprint(config.captions))
     return load_rows(manifest, captions, config)
 

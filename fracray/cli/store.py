@@ -83,8 +83,8 @@ def export(
     features = FeatureStore(store)
     fingerprints = feature_fingerprints(resolve(config, profile, overrides))
     joined = read_table(manifest, MANIFEST)
-    for feature in FEATURES:
-        rows = features.read(feature, fingerprints[feature])
+    for feature, fingerprint in fingerprints.items():
+        rows = features.read(feature, fingerprint)
         names = {
             name: name if name in ("image_id", "caption", "embedding") else f"{feature}_{name}"
             for name in rows.column_names

@@ -21,7 +21,7 @@ from fracray.extraction.cluster import RayLedger, book, connected, find_blocks
 from fracray.extraction.embedding import EmbedRows
 from fracray.extraction.plan import Plan, plan_extraction
 from fracray.extraction.reading import read_rows
-from fracray.extraction.store import FEATURES, Feature, FeatureStore
+from fracray.extraction.store import Feature, FeatureStore
 from fracray.extraction.summary import Counts, ExtractionSummary, FeatureSummary, OnProgress
 from fracray.extraction.writing import write_rows
 from fracray.location import Location
@@ -93,12 +93,12 @@ def run_plan(
             by_status=counts.by_status[feature],
             failures=counts.failures[feature],
         )
-        for feature in FEATURES
+        for feature in plan.work.fingerprints
     }
     return ExtractionSummary(
         rows=plan.rows,
         worked=plan.todo,
-        captions=features["captions"],
+        captions=features.get("captions"),
         embeddings=features["embeddings"],
         variety=counts.variety,
         self_tests=tuple(counts.self_tests),
@@ -108,9 +108,12 @@ def run_plan(
 
 
 def _describe(store: FeatureStore, fingerprints: Mapping[Feature, str], config: Config) -> None:
-    store.write_settings("captions", fingerprints["captions"], config.captions.model_dump(mode="json"))
-    vision = config.vision.model_dump(mode="json", include={"preprocessing", "backbone"})
-    store.write_settings("embeddings", fingerprints["embeddings"], vision)
+    settings: dict[Feature, dict[str, Any]] = {
+        "captions": config.captions.model_dump(mode="json"),
+        "embeddings": config.vision.model_dump(mode="json", include={"preprocessing", "backbone"}),
+    }
+    for feature, fingerprint in fingerprints.items():
+        store.write_settings(feature, fingerprint, settings[feature])
 
 
 def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, None]:
@@ -129,27 +132,20 @@ def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, 
             num_cpus=bookings.task,
             compute=tasks,
         )
-        models: dict[Feature, tuple[Any, tuple[Any, ...], int]] = {
-            "captions": (
-                steps.captions,
-                (config.captions, work.fingerprints["captions"], image_size),
-                config.captions.batch_size,
-            ),
-            "embeddings": (
-                steps.embeddings,
-                (config.vision, work.fingerprints["embeddings"]),
-                config.vision.batch_size,
-            ),
+        models: dict[Feature, tuple[Any, Any, tuple[int, ...]]] = {
+            "captions": (steps.captions, config.captions, (image_size,)),
+            "embeddings": (steps.embeddings, config.vision, ()),
         }
         for feature, pool in plan.pools.items():
-            model, arguments, batch_size = models[feature]
+            model, settings, sizes = models[feature]
+            arguments = (settings, work.fingerprints[feature], *sizes, pool.threads)
             data = data.map_batches(
                 _Actor,
-                fn_constructor_args=(feature, model, (*arguments, pool.threads), ledger),
+                fn_constructor_args=(feature, model, arguments, ledger),
                 compute=ray.data.ActorPoolStrategy(size=pool.actors),
                 batch_format="pyarrow",
                 # A larger batch would make Ray Data join blocks.
-                batch_size=min(batch_size, rows_per_block),
+                batch_size=min(settings.batch_size, rows_per_block),
                 num_cpus=pool.cpus * bookings.actors,
                 num_gpus=pool.gpus,
             )

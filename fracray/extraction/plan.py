@@ -43,11 +43,14 @@ class Plan:
 
 
 def feature_fingerprints(config: Config) -> dict[Feature, str]:
-    """Return under which fingerprint each feature of `config` stands in a store."""
-    return {
-        "captions": captioner_fingerprint(config.captions),
-        "embeddings": backbone_fingerprint(config.vision),
-    }
+    """Return under which fingerprint each feature of `config` stands in a store.
+
+    Without a captioner there are no captions.
+    """
+    embeddings: dict[Feature, str] = {"embeddings": backbone_fingerprint(config.vision)}
+    if config.captions.captioner == "none":
+        return embeddings
+    return {"captions": captioner_fingerprint(config.captions), **embeddings}
 
 
 def plan_extraction(

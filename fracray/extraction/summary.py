@@ -71,19 +71,25 @@ class CaptionVariety:
 class ExtractionSummary:
     """What a run did: usable `rows` of the manifest, `worked` rows among them that lacked a feature.
 
-    `variety` and `self_tests` (one for each captioner that was loaded) are of this run's captions. `seconds`
-    is the time from start to end, `busy_seconds` the time that each step took, summed over all
-    tasks and actors (more than `seconds` where they ran side by side).
+    `captions` is None where there is no captioner. `variety` and `self_tests` (one for each captioner that
+    was loaded) are of this run's captions. `seconds` is the time from start to end, `busy_seconds` the time
+    that each step took, summed over all tasks and actors (more than `seconds` where they ran side by side).
     """
 
     rows: int
     worked: int
-    captions: FeatureSummary
+    captions: FeatureSummary | None
     embeddings: FeatureSummary
     variety: CaptionVariety
     self_tests: tuple[SelfTest, ...]
     seconds: float
     busy_seconds: Mapping[str, float]
+
+    @property
+    def features(self) -> dict[Feature, FeatureSummary]:
+        """What the run did, by feature; without captions where there is no captioner."""
+        captions: dict[Feature, FeatureSummary] = {"captions": self.captions} if self.captions else {}
+        return captions | {"embeddings": self.embeddings}
 
     @property
     def rate(self) -> float:

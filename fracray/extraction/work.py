@@ -41,7 +41,10 @@ class SpanCounts:
 
 @dataclass(frozen=True)
 class Work:
-    """The manifest minus the store, cut into `spans` parts that hold about equally many rows."""
+    """The manifest minus the store, cut into `spans` parts that hold about equally many rows.
+
+    A feature without a fingerprint is wanted of no row.
+    """
 
     manifest: Location
     store: Location
@@ -73,6 +76,11 @@ class Work:
         store = FeatureStore(self.store)
         held, failed, work = {}, {}, usable.append_column("reason", pa.nulls(usable.num_rows, pa.string()))
         for feature in FEATURES:
+            if feature not in self.fingerprints:
+                none = pa.repeat(False, usable.num_rows)
+                held[feature] = failed[feature] = none
+                work = work.append_column(f"want_{feature}", none)
+                continue
             rows = store.statuses(feature, self.fingerprints[feature], span)
             sound = rows.filter(pc.not_equal(rows["status"], "failed"))
             held[feature] = pc.is_in(ids, rows["image_id"].combine_chunks())

@@ -77,8 +77,8 @@ class Rows:
         return self.take(np.flatnonzero(chosen))
 
 
-def load_rows(manifest: pa.Table, captions: pa.Table, config: Config) -> Rows:
-    """Read the usable rows of `manifest` and join their `captions` by image_id.
+def load_rows(manifest: pa.Table, captions: pa.Table | None, config: Config) -> Rows:
+    """Read the usable rows of `manifest` and join their `captions` by image_id; None: all captions are empty.
 
     Usable is a row of status ok whose label and fold are known. Pixels are read and preprocessed as in
     extraction; they stay in memory, about 50 kB a row at 224 pixels. A failed caption is the empty string.
@@ -88,8 +88,8 @@ def load_rows(manifest: pa.Table, captions: pa.Table, config: Config) -> Rows:
     changed, and `RadiographError` when a file can no longer be read.
     """
     usable = _usable(check(manifest, MANIFEST, "manifest"))
-    texts = _texts(check(captions, CAPTIONS, "captions"))
     ids: list[str] = [row["image_id"] for row in usable]
+    texts = dict.fromkeys(ids, "") if captions is None else _texts(check(captions, CAPTIONS, "captions"))
     missing = sum(identity not in texts for identity in ids)
     if missing:
         raise StoreError(

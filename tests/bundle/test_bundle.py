@@ -43,6 +43,18 @@ def test_a_bundle_knows_what_it_was_fitted_on(bundle_folder: Path) -> None:
     assert "means nothing on a real radiograph" in card
 
 
+def test_a_bundle_without_a_captioner_says_so_and_carries_none(
+    tmp_path: Path, bundle_folder: Path, pipeline: Pipeline, config: Config
+) -> None:
+    captions = config.captions.model_copy(update={"captioner": "none"})
+    alone, folder = config.model_copy(update={"captions": captions}), tmp_path / "alone"
+    save_bundle(folder, pipeline, alone, training_ids=["a" * 64], data_kind="phantoms", data_note=NOTE)
+    assert "- captioner: none; decides by the image alone\n" in (folder / "README.md").read_text()
+    assert not (folder / "captioner").exists()
+    assert load_bundle(folder).image_alone
+    assert not load_bundle(bundle_folder).image_alone
+
+
 def test_a_bundle_that_does_not_say_what_kind_of_data_it_is_from_is_refused(bundle_folder: Path) -> None:
     (bundle_folder / "training.json").write_text(json.dumps({"rows": 2, "data_note": NOTE}))
     bundle_module._write_hashes(bundle_folder)

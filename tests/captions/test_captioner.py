@@ -42,6 +42,15 @@ def test_fake_answers_depend_on_the_pixels_alone() -> None:
     assert open_captioner(FAKE).caption(shown[::-1]) == first[::-1]
 
 
+def test_no_captioner_loads_nothing_and_says_nothing() -> None:
+    settings = CaptionSettings(captioner="none", model="nobody/nothing-of-this-name")
+    captioner = open_captioner(settings)
+    assert captioner.self_test is None
+    assert captioner.fingerprint == captioner_fingerprint(settings) != captioner_fingerprint(FAKE)
+    answers = captioner.caption(pictures(2, captioner_image_size(settings)))
+    assert [(answer.text, answer.status) for answer in answers] == [(None, "empty")] * 2
+
+
 def test_fake_refuses_a_bad_picture_alone() -> None:
     captioner = open_captioner(FAKE)
     good = pictures(1, captioner.image_size)[0]

@@ -11,7 +11,7 @@ from fracray import schema
 from fracray.cli import features, store
 from fracray.config import load_config
 from fracray.errors import StoreError, UsageError
-from fracray.extraction.plan import feature_fingerprints
+from fracray.extraction.plan import feature_fingerprints, plan_extraction
 from fracray.extraction.store import FeatureStore
 from fracray.extraction.summary import CaptionVariety, ExtractionSummary, FeatureSummary
 
@@ -96,6 +96,22 @@ def test_export_joins_by_image_and_leaves_gaps_empty(folder: Path, tmp_path: Pat
     assert [row["caption"] for row in joined] == [None, "words 1", "words 0", None]
     assert [row["embedding"] for row in joined] == [[2.0, 1.0], [1.0, 1.0], [0.0, 1.0], None]
     assert [row["captions_status"] for row in joined] == ["failed", "ok", "ok", None]
+
+
+def test_without_a_captioner_only_embeddings_are_wanted_and_exported(folder: Path, tmp_path: Path) -> None:
+    settings = ("captions.captioner=none", SETTINGS[1])
+    rows = [{"image_id": image, "uri": image, "group": "g", "status": "ok"} for image in IDS]
+    full = [dict.fromkeys(schema.MANIFEST.names) | row for row in rows]
+    manifest, out = tmp_path / "manifest.parquet", tmp_path / "all.parquet"
+    schema.write_table(pa.Table.from_pylist(full, schema=schema.MANIFEST), schema.MANIFEST, manifest)
+    plan = plan_extraction(manifest, FeatureStore(folder), load_config(overrides=settings))
+    assert (plan.todo, dict(plan.pools)) == (0, {})
+    plan = plan_extraction(manifest, FeatureStore(tmp_path / "new"), load_config(overrides=settings))
+    assert (plan.todo, list(plan.pools)) == (3, ["embeddings"])
+    run("export", manifest, out, "--store", folder, *(part for one in settings for part in ("--set", one)))
+    names = pq.read_table(out).column_names
+    assert "embedding" in names
+    assert "caption" not in names
 
 
 @pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.2", 0.2), ("0%", 0.0), ("100%", 1.0)])

@@ -133,6 +133,20 @@ def test_every_usable_row_has_both_features_and_a_bad_one_its_reason(
             assert (rows[image]["reason"] is not None) == bad
 
 
+def test_without_a_captioner_radiographs_are_embedded_only(
+    extracted: tuple[Path, FeatureStore], tmp_path: Path
+) -> None:
+    manifest, _ = extracted
+    store = FeatureStore(tmp_path / "store")
+    summary = extract(manifest, store, config("captions.captioner=none"))
+    assert summary.captions is None
+    assert (summary.embeddings.done, summary.embeddings.failed) == (18, 2)
+    assert summary.busy_seconds["captioning"] == 0
+    assert list(summary.features) == ["embeddings"]
+    assert store.fingerprints("captions") == []
+    assert len(store.fingerprints("embeddings")) == 1
+
+
 def test_a_second_run_does_nothing_and_starts_no_model(
     extracted: tuple[Path, FeatureStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:

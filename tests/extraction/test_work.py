@@ -79,6 +79,20 @@ def test_the_spans_together_are_the_manifest_minus_the_store(
     assert sum(count.failed["embeddings"] for count in counts) == len(stay)
 
 
+def test_a_feature_without_a_fingerprint_is_wanted_of_no_row(tmp_path: Path) -> None:
+    ids = [image_id(bytes([number])) for number in range(3)]
+    manifest = write_manifest(tmp_path / "manifest.parquet", [(image, "ok") for image in ids])
+    store = FeatureStore(tmp_path / "store")
+    fill(store, {ids[0]: "failed"}, {ids[0]: "ok", ids[1]: "failed"})
+    found = missing_work(manifest, store.place, {"embeddings": "e"}, retry_failed=True)
+    wishes = {
+        row["image_id"]: (row["want_captions"], row["want_embeddings"]) for row in found.rows(0).to_pylist()
+    }
+    assert wishes == {ids[1]: (False, True), ids[2]: (False, True)}
+    counts = found.counts(0)
+    assert (counts.wanted["captions"], counts.present["captions"], counts.failed["captions"]) == (0, 0, 0)
+
+
 @given(st.binary(max_size=4).map(image_id), st.integers(1, 5000))
 def test_every_id_lies_in_exactly_one_span(image: str, count: int) -> None:
     middle = int(image[:8], 16) * count >> 32

@@ -86,6 +86,12 @@ def test_a_failed_caption_is_empty_but_a_missing_one_is_an_error(study: Study) -
         load(manifest, captions[2:])
 
 
+def test_without_captions_all_are_empty(study: Study) -> None:
+    rows = load_rows(pa.Table.from_pylist(study[0], schema=MANIFEST), None, CONFIG)
+    assert rows.captions == [""] * 6
+    assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1]
+
+
 def test_captions_of_two_settings_are_refused(study: Study) -> None:
     manifest, captions = study
     with pytest.raises(TableError, match="1 rows repeat"):
