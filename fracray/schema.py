@@ -102,6 +102,17 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+OUT_OF_FOLD = pa.schema(
+    [
+        _IMAGE_ID,
+        _field("fold", pa.int16(), "fold whose network and classifiers did not see the row"),
+        _field("label", pa.int8(), "1 fractured, 0 not"),
+        _field("image", pa.float64(), "calibrated probability of a fracture by the image, 0 to 1"),
+        _field("words", pa.float64(), "the same by the words"),
+        _field("fused", pa.float64(), "the same by both"),
+    ]
+)
+
 PHANTOM_TRUTH = pa.schema(
     [
         _field("file", pa.string(), "path below the phantom folder"),

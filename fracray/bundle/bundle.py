@@ -7,6 +7,8 @@ image.skops, words.skops, fused.skops     the classifiers
 captioner/             the captioner, when it is a folder small enough to travel
 training_ids.txt       image ids the bundle was fitted on, so that nobody scores it on them
 training.json          how many rows, phantoms or radiographs, what data
+out_of_fold.parquet    probabilities of the training rows by networks that did not see them
+cross_validation.json  figures of these
 figures.json           written by evaluation
 README.md              the model card
 """
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from fracray import fingerprint
@@ -28,6 +31,7 @@ from fracray.config import Config
 from fracray.errors import BundleError
 from fracray.fusion.classifier import SYSTEMS, load_classifier
 from fracray.fusion.training import Pipeline
+from fracray.schema import OUT_OF_FOLD, write_table
 from fracray.vision.backbone import load_backbone, save_backbone
 
 FORMAT = 1
@@ -35,7 +39,10 @@ LARGEST_CAPTIONER = 64 * 2**20
 """Captioner folders up to this many bytes are copied into the bundle; larger ones are named only."""
 
 _HASHES = "hashes.json"
-_DESCRIPTIVE = ("figures.json", "README.md")
+_FIGURES = "figures.json"
+_CROSS_VALIDATION = "cross_validation.json"
+_OUT_OF_FOLD = "out_of_fold.parquet"
+_DESCRIPTIVE = (_FIGURES, _CROSS_VALIDATION, _OUT_OF_FOLD, "README.md")
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def save_bundle(
     (folder / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     _write_json(folder / "training.json", {"rows": len(ids), "data_kind": data_kind, "data_note": data_note})
     _write_hashes(folder)
-    _describe(folder, None)
+    _describe(folder)
     return str(_read_hashes(folder)["id"])
 
 
@@ -124,8 +131,8 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(
             f"{folder}: training.json names no data_kind (phantoms or radiographs); train a new bundle"
         )
-    figures = folder / "figures.json"
-    listed = "figures.json" in hashes["files"]
+    figures = folder / _FIGURES
+    listed = _FIGURES in hashes["files"]
     return Bundle(
         id=hashes["id"],
         folder=folder,
@@ -147,17 +154,32 @@ def record_figures(folder: Path, figures: dict[str, Any]) -> None:
     The bundle's id does not change: it names what decides, not what is known about it.
     """
     load_bundle(folder)
-    _describe(folder, figures)
-
-
-def _describe(folder: Path, figures: dict[str, Any] | None) -> None:
-    # Listed only once whole: a crash in between leaves a bundle that loads, without figures.
     _write_hashes(folder, leave_out=_DESCRIPTIVE)
-    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if figures is not None:
-        _write_json(folder / "figures.json", figures)
-    card = model_card(_read_hashes(folder)["id"], training, config, figures)
+    _write_json(folder / _FIGURES, figures)
+    _describe(folder)
+
+
+def record_cross_validation(folder: Path, figures: dict[str, Any], out_of_fold: pa.Table) -> None:
+    """Write figures from cross-validation, and the probabilities behind them, into the bundle in `folder`.
+
+    `out_of_fold` has the schema `OUT_OF_FOLD`. The bundle's id does not change.
+    """
+    load_bundle(folder)
+    _write_hashes(folder, leave_out=_DESCRIPTIVE)
+    _write_json(folder / _CROSS_VALIDATION, figures)
+    write_table(out_of_fold, OUT_OF_FOLD, folder / _OUT_OF_FOLD)
+    _describe(folder)
+
+
+def _describe(folder: Path) -> None:
+    # Listed only once whole: a crash before this leaves a bundle that loads, without figures.
+    card = model_card(
+        _read_hashes(folder)["id"],
+        training=_read_json(folder / "training.json"),
+        config=_read_json(folder / "config.json"),
+        cross_validation=_read_json(folder / _CROSS_VALIDATION),
+        figures=_read_json(folder / _FIGURES),
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
     _write_hashes(folder)
 
@@ -227,6 +249,10 @@ def _canonical(hashes: dict[str, Any]) -> str:
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -19,13 +19,19 @@ Research tool, not a medical device: do not use it for the care of patients.
 
 {figures}
 
+{cross_validation}
+
 Nothing in this folder executes: weights are safetensors, classifiers are skops files restricted to
 scikit-learn types, and every file is checked against `hashes.json` when the bundle is loaded.
 """
 
 
 def model_card(
-    bundle_id: str, training: dict[str, Any], config: dict[str, Any], figures: dict[str, Any] | None
+    bundle_id: str,
+    training: dict[str, Any],
+    config: dict[str, Any],
+    cross_validation: dict[str, Any] | None,
+    figures: dict[str, Any] | None,
 ) -> str:
     """Return the Markdown card of a bundle from its id, training facts, settings and figures."""
     captions, vision, fusion = config["captions"], config["vision"], config["fusion"]
@@ -41,6 +47,7 @@ def model_card(
         captioner=_captioner(captions),
         max_terms=fusion["max_terms"],
         regularisation=fusion["regularisation"],
+        cross_validation=cross_validation_table(cross_validation),
         figures=figures_table(figures),
     )
 
@@ -57,13 +64,27 @@ def figures_table(figures: dict[str, Any] | None) -> str:
     if figures is None:
         return "Not evaluated yet: run `fracray evaluate`."
     rows, confidence = figures["rows"], figures["confidence"]
-    lines = [
+    return (
         f"Figures on {rows['count']} radiographs ({rows['fractured']} fractured) "
-        f"that the bundle was not fitted on, with {confidence:.0%} intervals. {figures['data_note']}",
-        "",
-        "| system | " + " | ".join(_SHOWN) + " |",
-        "|---" * (len(_SHOWN) + 1) + "|",
-    ]
+        f"that the bundle was not fitted on, with {confidence:.0%} intervals. {figures['data_note']}\n\n"
+        + _table(figures)
+    )
+
+
+def cross_validation_table(figures: dict[str, Any] | None) -> str:
+    """Return the main figures of the cross-validation of a bundle's training, as Markdown."""
+    if figures is None:
+        return "Not cross-validated."
+    rows, confidence = figures["rows"], figures["confidence"]
+    return (
+        f"Cross-validation: the {rows['count']} rows it was fitted on ({rows['fractured']} fractured), each "
+        f"scored without its fold ({len(rows['folds'])} folds of whole groups), with {confidence:.0%} "
+        "intervals. Operating point and calibration were chosen on these very scores.\n\n" + _table(figures)
+    )
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = ["| system | " + " | ".join(_SHOWN) + " |", "|---" * (len(_SHOWN) + 1) + "|"]
     for system, values in figures["systems"].items():
         lines.append(f"| {system} | " + " | ".join(_cell(values[metric]) for metric in _SHOWN) + " |")
     return "\n".join(lines)

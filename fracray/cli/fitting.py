@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from fracray.bundle.bundle import load_bundle, record_figures, save_bundle
+from fracray.bundle.bundle import load_bundle, record_cross_validation, record_figures, save_bundle
 from fracray.bundle.reliability import DataKind
 from fracray.captions.captioner import captioner_fingerprint
 from fracray.cli.options import BundleFolder, ConfigFile, Manifest, Overrides, Profile, Store, resolve
 from fracray.cli.screen import console, made, progress, say
 from fracray.config import Config
+from fracray.evaluation.cross_validation import cross_validation, out_of_fold_table
 from fracray.evaluation.evaluate import evaluate as run_evaluation
 from fracray.evaluation.evaluate import write_evaluation
 from fracray.evaluation.gallery import gallery
@@ -140,12 +141,16 @@ def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) 
     kind: DataKind = "phantoms" if are_phantoms(development.uris) else "radiographs"
     note = data or (PHANTOM_NOTE if kind == "phantoms" else "Data not named (use --data).")
     unfinished = UnfinishedFit(out.with_name(f"{out.name}.unfinished"), development, config)
-    pipeline = fit_pipeline(development, config, unfinished=unfinished, on_step=lambda step: say(f"  {step}"))
+    fit = fit_pipeline(development, config, unfinished=unfinished, on_step=lambda step: say(f"  {step}"))
     bundle_id = save_bundle(
-        out, pipeline, config, training_ids=development.image_ids, data_kind=kind, data_note=note
+        out, fit.pipeline, config, training_ids=development.image_ids, data_kind=kind, data_note=note
     )
+    figures = cross_validation(development, fit, config.evaluation, config.seed)
+    record_cross_validation(out, figures, out_of_fold_table(development, fit))
     unfinished.remove()
     say(f"bundle {bundle_id}, fitted on {len(development)} {kind}. {note}")
+    auroc = figures["systems"]["fused"]["auroc"]
+    say(f"cross-validation: AUROC {auroc['value']:.3f} ({auroc['low']:.3f} to {auroc['high']:.3f})")
     return bundle_id
 
 

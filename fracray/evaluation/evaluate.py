@@ -85,9 +85,9 @@ def evaluate(bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int
         "confidence": settings.confidence,
         "bootstrap_draws": settings.bootstrap,
         "seed": seed,
-        "rows": _describe_rows(rows, settings.confidence),
+        "rows": describe_rows(rows, settings.confidence),
         "systems": {
-            name: _measure(rows.labels, system, bootstrap, settings.confidence)
+            name: measure(rows.labels, system, bootstrap, settings.confidence)
             for name, system in scores.items()
         },
         "comparisons": [
@@ -144,9 +144,10 @@ def _score(bundle: Bundle, rows: Rows) -> dict[str, Scores]:
     return scores
 
 
-def _measure(
+def measure(
     labels: NDArray[np.int8], system: Scores, bootstrap: Bootstrap, confidence: float
 ) -> dict[str, Any]:
+    """Return threshold, counts and all `METRICS` of what `system` says about rows with `labels` [n]."""
     counts = confusion(labels, system.decisions)
     probabilities = system.probabilities
     calibration = (
@@ -186,7 +187,8 @@ def _compare(
     }
 
 
-def _describe_rows(rows: Rows, confidence: float) -> dict[str, Any]:
+def describe_rows(rows: Rows, confidence: float) -> dict[str, Any]:
+    """Return how many rows, groups and fractures the figures are from, and what that does to intervals."""
     fractured, groups = int(np.sum(rows.labels == 1)), len(set(rows.groups))
     note = (
         f"{len(rows)} rows in {groups} groups: the exact intervals and McNemar's test count each row as "

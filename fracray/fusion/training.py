@@ -26,6 +26,17 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A pipeline, and per system the calibrated probabilities [n] of its rows, each out of fold.
+
+    Network and classifier of a row's probability never saw its fold; calibration, two numbers, saw all.
+    """
+
+    pipeline: Pipeline
+    out_of_fold: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
 class FoldEmbeddings:
     """Per inner fold, embeddings [n, d] of all rows by a network that never saw the rows of that fold."""
 
@@ -104,7 +115,7 @@ def fit_pipeline(
     *,
     unfinished: UnfinishedFit | None = None,
     on_step: Callable[[str], None] | None = None,
-) -> Pipeline:
+) -> Fit:
     """Fit everything that a bundle ships on all `rows` (development rows; never those it is tested on).
 
     The backbone is fine-tuned and each classifier fitted on all rows; calibration and operating point come
@@ -135,33 +146,23 @@ def fit_pipeline(
 
 def fit_classifiers(
     rows: Rows, backbone: Backbone, embeddings: NDArray[np.float32], inner: FoldEmbeddings, config: Config
-) -> Pipeline:
-    """Return the pipeline of `backbone` and classifiers fitted on its `embeddings` [n, d] of all `rows`.
+) -> Fit:
+    """Fit the classifiers of `backbone` on its `embeddings` [n, d] of all `rows`.
 
     Calibration and operating point come from `inner`. Raises `UsageError` as `fit_pipeline` does.
     """
-    return Pipeline(
-        backbone,
-        {
-            system: _fit_calibrated(system, rows, embeddings, inner, config.fusion, config.seed)
-            for system in SYSTEMS
-        },
-    )
-
-
-def _fit_calibrated(
-    system: System,
-    rows: Rows,
-    numbers: NDArray[np.float32],
-    inner: FoldEmbeddings,
-    settings: FusionSettings,
-    seed: int,
-) -> Classifier:
-    logits = out_of_fold_logits(system, rows, inner, settings, seed)
-    slope, intercept = fit_calibration(logits, rows.labels)
-    threshold = operating_point(expit(slope * logits + intercept), rows.labels, settings.min_sensitivity)
-    classifier = fit_classifier(system, numbers, rows.captions, rows.labels, settings, seed)
-    return classifier.with_calibration(slope, intercept, threshold)
+    classifiers: dict[str, Classifier] = {}
+    probabilities: dict[str, NDArray[np.float64]] = {}
+    settings, seed = config.fusion, config.seed
+    for system in SYSTEMS:
+        logits = out_of_fold_logits(system, rows, inner, settings, seed)
+        slope, intercept = fit_calibration(logits, rows.labels)
+        calibrated = expit(slope * logits + intercept)
+        threshold = operating_point(calibrated, rows.labels, settings.min_sensitivity)
+        classifier = fit_classifier(system, embeddings, rows.captions, rows.labels, settings, seed)
+        classifiers[system] = classifier.with_calibration(slope, intercept, threshold)
+        probabilities[system] = calibrated
+    return Fit(Pipeline(backbone, classifiers), probabilities)
 
 
 def _inner_folds(rows: Rows) -> list[int]:

@@ -3,15 +3,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from fracray.bundle import bundle as bundle_module
-from fracray.bundle.bundle import load_bundle, record_figures, save_bundle
+from fracray.bundle.bundle import load_bundle, record_cross_validation, record_figures, save_bundle
 from fracray.bundle.reliability import reliability
 from fracray.config import Config
 from fracray.errors import BundleError
 from fracray.fusion.training import Pipeline
+from fracray.schema import OUT_OF_FOLD, read_table
 from tests.bundle.conftest import NOTE
 
 
@@ -122,26 +124,39 @@ def test_an_existing_folder_is_never_overwritten(
     assert (bundle_folder / "hashes.json").read_bytes() == before
 
 
+ACCURACY = {"value": 80 / 84, "low": 0.883, "high": 0.987}
+SYSTEM = {"accuracy": ACCURACY, "sensitivity": ACCURACY, "specificity": ACCURACY}
+FIGURES = {
+    "rows": {"count": 84, "fractured": 26, "folds": [0, 1, 2]},
+    "confidence": 0.95,
+    "data_note": NOTE,
+    "systems": {"fused": SYSTEM | {"auroc": {"value": None, "low": None, "high": None}}},
+}
+
+
 def test_figures_are_added_without_a_new_identity(bundle_folder: Path) -> None:
     before = load_bundle(bundle_folder)
     assert before.figures is None
-    accuracy = {"value": 80 / 84, "low": 0.883, "high": 0.987}
-    undefined = {"value": None, "low": None, "high": None}
-    figures = {
-        "rows": {"count": 84, "fractured": 26},
-        "confidence": 0.95,
-        "data_note": NOTE,
-        "systems": {
-            "fused": {
-                "accuracy": accuracy,
-                "sensitivity": accuracy,
-                "specificity": accuracy,
-                "auroc": undefined,
-            }
-        },
-    }
-    record_figures(bundle_folder, figures)
+    record_figures(bundle_folder, FIGURES)
     after = load_bundle(bundle_folder)
-    assert after.figures == figures
+    assert after.figures == FIGURES
     assert after.id == before.id
     assert "0.952 (0.883 to 0.987)" in (bundle_folder / "README.md").read_text()
+
+
+def test_the_card_states_the_cross_validation_beside_the_figures(bundle_folder: Path) -> None:
+    before = load_bundle(bundle_folder)
+    table = pa.table(
+        {
+            "image_id": ["a" * 64, "b" * 64], "fold": [0, 1], "label": [0, 1],
+            "image": [0.1, 0.8], "words": [0.5, 0.5], "fused": [0.1, 0.9],
+        },
+        schema=OUT_OF_FOLD,
+    )  # fmt: skip
+    record_cross_validation(bundle_folder, FIGURES, table)
+    record_figures(bundle_folder, FIGURES)
+    assert load_bundle(bundle_folder).id == before.id
+    card = (bundle_folder / "README.md").read_text()
+    assert card.count("0.952 (0.883 to 0.987)") == 2 * 3
+    assert "84 rows it was fitted on (26 fractured), each scored without its fold (3 folds" in card
+    assert read_table(bundle_folder / "out_of_fold.parquet", OUT_OF_FOLD).equals(table)

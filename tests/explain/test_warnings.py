@@ -20,7 +20,14 @@ def bundle() -> Bundle:
     config = load_config(overrides=SETTINGS)
     rows = small_rows(config)
     return Bundle(
-        "0" * 16, Path(), config, fit_pipeline(rows, config), frozenset(), "phantoms", "Phantoms.", None
+        "0" * 16,
+        Path(),
+        config,
+        fit_pipeline(rows, config).pipeline,
+        frozenset(),
+        "phantoms",
+        "Phantoms.",
+        None,
     )
 
 

@@ -106,12 +106,14 @@ def test_a_frozen_backbone_is_run_once_for_all_folds() -> None:
 
 def test_the_pipeline_is_calibrated_and_its_threshold_chosen_out_of_fold() -> None:
     rows, config = make_rows(24, telling=1.0), configured("layer4")
-    pipeline = fit_pipeline(rows, config)
+    fit = fit_pipeline(rows, config)
+    pipeline = fit.pipeline
     inner = fold_embeddings(rows, fine_tuning(rows, config.vision, config.seed))
     for system in SYSTEMS:
         classifier = pipeline.classifiers[system]
         logits = out_of_fold_logits(system, rows, inner, config.fusion, config.seed)
         probabilities = expit(classifier.slope * logits + classifier.intercept)
+        np.testing.assert_allclose(fit.out_of_fold[system], probabilities, rtol=1e-6)
         called = probabilities[rows.labels == 1] >= classifier.threshold - 1e-9
         assert called.mean() >= config.fusion.min_sensitivity
         assert probabilities.mean() == pytest.approx(rows.labels.mean(), abs=0.08)

@@ -16,7 +16,7 @@ def test_a_fit_goes_on_where_it_was_stopped_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, config = make_rows(24), configured("layer4")
-    whole = fit_pipeline(rows, config)
+    whole = fit_pipeline(rows, config).pipeline
     networks: list[int] = []
 
     def stopped(*args: object) -> None:
@@ -29,7 +29,7 @@ def test_a_fit_goes_on_where_it_was_stopped_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         fit_pipeline(rows, config, unfinished=UnfinishedFit(tmp_path / "fit", rows, config))
     assert sorted(UnfinishedFit(tmp_path / "fit", rows, config).embeddings()) == [0, 1]
-    resumed = fit_pipeline(rows, config, unfinished=UnfinishedFit(tmp_path / "fit", rows, config))
+    resumed = fit_pipeline(rows, config, unfinished=UnfinishedFit(tmp_path / "fit", rows, config)).pipeline
     assert len(networks) == 3 + 3
     fit_pipeline(rows, config, unfinished=UnfinishedFit(tmp_path / "fit", rows, config))
     assert len(networks) == 3 + 3

@@ -60,7 +60,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serving") / "bundle"
     save_bundle(
         folder,
-        fit_pipeline(rows, config),
+        fit_pipeline(rows, config).pipeline,
         config,
         training_ids=rows.image_ids,
         data_kind="phantoms",
