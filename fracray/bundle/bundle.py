@@ -29,7 +29,7 @@ from fracray.bundle.reliability import DataKind, reliability
 from fracray.captions.captioner import model_source
 from fracray.config import Config
 from fracray.errors import BundleError
-from fracray.fusion.classifier import SYSTEMS, load_classifier
+from fracray.fusion.classifier import SYSTEMS, System, load_classifier
 from fracray.fusion.training import Pipeline
 from fracray.schema import OUT_OF_FOLD, write_table
 from fracray.vision.backbone import load_backbone, save_backbone
@@ -67,6 +67,11 @@ class Bundle:
     def image_alone(self) -> bool:
         """Whether it has no captioner: `fused` decides as `image` does, and `words` tells nothing."""
         return self.config.captions.captioner == "none"
+
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """The classifiers that tell something: all, or all but `words` where there is no captioner."""
+        return tuple(name for name in SYSTEMS if name != "words" or not self.image_alone)
 
 
 def save_bundle(

@@ -94,10 +94,8 @@ def _show(image: Path, reply: Answer) -> None:
     parts = reply.contributions
     point = reply.operating_point
     say(f"\n{image}: {decision}, probability {reply.probability:.3f} (operating point {point:.3f})")
-    say(
-        f"  logit {parts.logit:+.2f} = intercept {parts.intercept:+.2f}, "
-        f"image {parts.image:+.2f}, words {parts.words:+.2f}"
-    )
+    words = "" if reply.image_alone else f", words {parts.words:+.2f}"
+    say(f"  logit {parts.logit:+.2f} = intercept {parts.intercept:+.2f}, image {parts.image:+.2f}{words}")
     if parts.terms:
         say("  terms: " + ", ".join(f"{term.term} {term.weight:+.2f}" for term in parts.terms))
     if (box := reply.hottest_box) is not None:

@@ -30,7 +30,6 @@ from fracray.evaluation.metrics import (
     proportions,
 )
 from fracray.explain.answer import NOTICE
-from fracray.fusion.classifier import SYSTEMS
 from fracray.fusion.rows import Rows
 from fracray.schema import PREDICTIONS, write_table
 from fracray.vision.embed import embed
@@ -69,7 +68,8 @@ def evaluate(bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int
 
     Systems: `majority`, the commoner class of these very rows for all, the best that any constant answer can
     do; `caption_verdict`, a fracture where the caption reports one for certain; the bundle's `image`, `words`
-    and `fused`. `seed` draws the bootstrap.
+    and `fused`. Of a bundle without a captioner only what needs no words is scored; `captions` is null then
+    and nothing is compared, as `fused` is `image`. `seed` draws the bootstrap.
 
     Raises `EvaluationError` when there are no rows, the bundle was fitted on one of them, or their pixels
     were prepared for another bundle.
@@ -91,9 +91,12 @@ def evaluate(bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int
             for name, system in scores.items()
         },
         "comparisons": [
-            _compare(first, second, rows.labels, scores, bootstrap) for first, second in COMPARISONS
+            _compare(first, second, rows.labels, scores, bootstrap)
+            for first, second in (() if bundle.image_alone else COMPARISONS)
         ],
-        "captions": _describe_captions(rows, settings.confidence, bundle.config.captions),
+        "captions": None
+        if bundle.image_alone
+        else _describe_captions(rows, settings.confidence, bundle.config.captions),
     }
     return Evaluation(figures, _predictions(rows, scores))
 
@@ -129,14 +132,13 @@ def _score(bundle: Bundle, rows: Rows) -> dict[str, Scores]:
     n = len(rows)
     prevalence = float(np.mean(rows.labels))
     majority = np.full(n, int(prevalence > 0.5), dtype=np.int8)
-    positive = np.array([verdict(caption) == "positive" for caption in rows.captions])
-    scores = {
-        "majority": Scores(np.full(n, prevalence), majority, None, graded=True),
-        "caption_verdict": Scores(positive.astype(np.float64), positive.astype(np.int8), None, graded=False),
-    }
+    scores = {"majority": Scores(np.full(n, prevalence), majority, None, graded=True)}
+    if not bundle.image_alone:
+        said = np.array([verdict(caption) == "positive" for caption in rows.captions])
+        scores["caption_verdict"] = Scores(said.astype(np.float64), said.astype(np.int8), None, graded=False)
     vision = bundle.config.vision
     embeddings = embed(bundle.pipeline.backbone, rows.pixels, vision.batch_size, vision.device)
-    for name in SYSTEMS:
+    for name in bundle.systems:
         classifier = bundle.pipeline.classifiers[name]
         probabilities = classifier.probabilities(embeddings, rows.captions)
         decisions = (probabilities >= classifier.threshold).astype(np.int8)

@@ -94,13 +94,14 @@ def _entry(bundle: Bundle, rows: Rows, row: int, kind: str) -> GalleryEntry:
 
 def _text(reply: Answer) -> str:
     parts = reply.contributions
-    terms = ", ".join(f"{term.term} {term.weight:+.2f}" for term in parts.terms[:_TERMS])
-    return (
+    text = (
         f"probability {reply.probability:.2f}, operating point {reply.operating_point:.2f}\n"
-        f"logit {parts.logit:+.2f} = start {parts.intercept:+.2f}, image {parts.image:+.2f}, "
-        f"words {parts.words:+.2f}\n"
-        f"weightiest words: {terms or 'none'}"
+        f"logit {parts.logit:+.2f} = start {parts.intercept:+.2f}, image {parts.image:+.2f}"
     )
+    if reply.image_alone:
+        return text
+    terms = ", ".join(f"{term.term} {term.weight:+.2f}" for term in parts.terms[:_TERMS])
+    return f"{text}, words {parts.words:+.2f}\nweightiest words: {terms or 'none'}"
 
 
 def _small(picture: Image.Image) -> bytes:

@@ -103,10 +103,12 @@ def summary(figures: Mapping[str, Any]) -> list[str]:
     if fused["accuracy"]["low"] <= majority["accuracy"]["value"]:
         sentences.append("The fused accuracy is not shown to be above that constant answer.")
     sentences += [comparison_sentence(comparison) for comparison in figures["comparisons"]]
-    if figures["captions"]["commonest_share"] > _REPEATING:
-        share = percent(figures["captions"]["commonest_share"])
+    if (captions := figures["captions"]) is None:
+        return [*sentences, "This bundle decides by the image alone: fused and image alone are the same."]
+    if captions["commonest_share"] > _REPEATING:
+        share = percent(captions["commonest_share"])
         sentences.append(f"One caption stands at {share} of the radiographs: the captioner repeats itself.")
-    unread = figures["captions"]["findings"]["unparsed"] / figures["captions"]["count"]
+    unread = captions["findings"]["unparsed"] / captions["count"]
     if unread > _UNREAD:
         sentences.append(f"{percent(unread)} of the captions are not in the form that was asked for.")
     return sentences
@@ -170,10 +172,12 @@ def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
     columns = evaluation.predictions.select(["system", "label", "probability"]).to_pydict()
     system_of, label_of = np.array(columns["system"]), np.array(columns["label"], dtype=np.int8)
     labels = label_of[system_of == "fused"]
+    fitted = [name for name in SYSTEMS if name in systems]
     probabilities: dict[str, NDArray[np.float64]] = {
-        name: np.array(columns["probability"])[system_of == name] for name in SYSTEMS
+        name: np.array(columns["probability"])[system_of == name] for name in fitted
     }
-    marked = {name: systems[name] for name in (*SYSTEMS, "caption_verdict")}
+    marked = {name: system for name, system in systems.items() if name != "majority"}
+    cross = " Cross: caption's verdict." if "caption_verdict" in systems else ""
     roc_points = {
         name: (1 - system["specificity"]["value"], system["sensitivity"]["value"])
         for name, system in marked.items()
@@ -184,14 +188,14 @@ def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
         if system["precision"]["value"] is not None
     }
     legends: dict[str, dict[str, str]] = {
-        metric: {name: f"{SYSTEM_NAMES[name]}, {number(systems[name][metric]['value'])}" for name in SYSTEMS}
+        metric: {name: f"{SYSTEM_NAMES[name]}, {number(systems[name][metric]['value'])}" for name in fitted}
         for metric in ("auroc", "auprc")
     }
     return [
         {
             "picture": roc_plot(labels, probabilities, legends["auroc"], roc_points),
             "title": "ROC curves",
-            "caption": "Legend: AUROC. Dots: operating points. Cross: caption's verdict. Grey: chance.",
+            "caption": f"Legend: AUROC. Dots: operating points.{cross} Grey: chance.",
         },
         {
             "picture": precision_recall_plot(labels, probabilities, legends["auprc"], recall_points),

@@ -13,7 +13,7 @@ from fracray.captions.captioner import Caption
 from fracray.captions.verdict import verdict
 from fracray.explain.heat_map import HeatMap, heat_maps
 from fracray.explain.regions import Box
-from fracray.fusion.classifier import SYSTEMS, Classifier
+from fracray.fusion.classifier import Classifier
 from fracray.radiographs.quality import quality_warnings
 from fracray.radiographs.read import Radiograph
 from fracray.vision.embed import embed
@@ -65,12 +65,17 @@ class Answer(BaseModel):
     probability: float = Field(ge=0, le=1, description="probability of a fracture by the fused classifier")
     fracture: bool = Field(description="probability at or above the operating point")
     operating_point: float = Field(description="threshold chosen on the bundle's inner folds")
-    caption: str | None = Field(description="the captioner's words; null: it failed")
+    image_alone: bool = Field(
+        False, description="the bundle has no captioner: there are no words, the image alone decides"
+    )
+    caption: str | None = Field(description="the captioner's words; null: it failed, or there is none")
     caption_verdict: str = Field(
         description="what the caption itself says: positive, negative, uncertain, none"
     )
     contributions: Contributions
-    by_system: dict[str, float] = Field(description="probability by image alone, words alone, fused")
+    by_system: dict[str, float] = Field(
+        description="probability by image alone, words alone (with a captioner), fused"
+    )
     hottest_box: HottestBox | None = Field(
         description="where the heat map peaks; null: nowhere (then a warning says so), or no overlay"
     )
@@ -108,7 +113,7 @@ def answer(
         bundle.pipeline.backbone, pixels, settings.batch_size, settings.device, settings.precision
     )
     classifiers = bundle.pipeline.classifiers
-    probabilities = {name: classifiers[name].probabilities(embeddings, texts) for name in SYSTEMS}
+    probabilities = {name: classifiers[name].probabilities(embeddings, texts) for name in bundle.systems}
     decided = time.perf_counter()
     maps: list[HeatMap | None] = [None] * len(radiographs)
     if with_overlay:
@@ -122,6 +127,7 @@ def answer(
                 probability=probability,
                 fracture=probability >= fused.threshold,
                 operating_point=fused.threshold,
+                image_alone=bundle.image_alone,
                 caption=caption.text,
                 caption_verdict=verdict(texts[index]),
                 contributions=_contributions(fused, embeddings[index], texts[index]),
@@ -129,7 +135,11 @@ def answer(
                 hottest_box=HottestBox.of(heat.box) if heat and heat.box else None,
                 heat_map_method=bundle.config.explain.method if heat else None,
                 overlay_png=base64.b64encode(heat.overlay_png).decode() if heat else None,
-                warnings=[*quality_warnings(radiographs[index]), *_warnings(caption, heat)],
+                warnings=[
+                    *quality_warnings(radiographs[index]),
+                    *([] if bundle.image_alone else _caption_warnings(caption)),
+                    *([NO_REGION] if heat and heat.box is None else []),
+                ],
                 bundle_id=bundle.id,
                 data_kind=bundle.data_kind,
                 data_note=bundle.data_note,
@@ -154,12 +164,7 @@ def _contributions(fused: Classifier, embedding: np.ndarray, caption: str) -> Co
     )
 
 
-def _warnings(caption: Caption, heat: HeatMap | None) -> list[str]:
-    warnings = []
+def _caption_warnings(caption: Caption) -> list[str]:
     if caption.text is None:
-        warnings.append(f"no caption ({caption.reason}): the decision rests on the image alone")
-    elif caption.status != "ok":
-        warnings.append(f"the caption is {caption.status}")
-    if heat is not None and heat.box is None:
-        warnings.append(NO_REGION)
-    return warnings
+        return [f"no caption ({caption.reason}): the decision rests on the image alone"]
+    return [] if caption.status == "ok" else [f"the caption is {caption.status}"]

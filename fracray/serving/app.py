@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve import metrics
 from ray.serve.schema import LoggingConfig
 
-from fracray.bundle.bundle import load_bundle
+from fracray.bundle.bundle import Bundle, load_bundle
 from fracray.bundle.shipped import shipped_bundle
 from fracray.captions.captioner import captioner_image_size
 from fracray.config import RadiographSettings, ServingSettings, Settings
@@ -46,25 +46,30 @@ def build_app(args: ServeArgs) -> serve.Application:
     when it holds no whole bundle.
     """
     folder = (args.bundle or shipped_bundle()).expanduser().resolve()
-    bundle = load_bundle(folder)
-    settings = args.serving
+    return application(load_bundle(folder), args.serving)
+
+
+def application(bundle: Bundle, settings: ServingSettings) -> serve.Application:
+    """Return the application that serves a loaded `bundle`, with no captioning where it has no captioner."""
     model: dict[str, Any] = {
         "max_ongoing_requests": PATIENCE * settings.max_batch,
         "max_queued_requests": settings.max_queued,
         "max_constructor_retry_count": 2,
     }
-    captioning = serve.deployment(
-        num_replicas=settings.caption_replicas,
-        ray_actor_options={"num_cpus": MODEL_CPUS, "num_gpus": settings.gpus_per_caption_replica},
-        health_check_timeout_s=300,
-        **model,
-    )(Captioning).bind(bundle.config.captions, settings)
+    captioning = None
+    if not bundle.image_alone:
+        captioning = serve.deployment(
+            num_replicas=settings.caption_replicas,
+            ray_actor_options={"num_cpus": MODEL_CPUS, "num_gpus": settings.gpus_per_caption_replica},
+            health_check_timeout_s=300,
+            **model,
+        )(Captioning).bind(bundle.config.captions, settings)
     decision = serve.deployment(
         num_replicas=settings.decision_replicas,
         ray_actor_options={"num_cpus": MODEL_CPUS, "num_gpus": settings.gpus_per_decision_replica},
         health_check_timeout_s=60,
         **model,
-    )(Decision).bind(folder, settings)
+    )(Decision).bind(bundle.folder, settings)
     # One replica: a page's events must reach the replica that holds its session. Every open page keeps
     # connections, so the limit of waiting radiographs lies in the model deployments.
     web = serve.deployment(
@@ -107,7 +112,7 @@ class Web:
             tag_keys=("status",),
         )
         self._predictor = Predictor(
-            captioning.caption.remote,
+            None if captioning is None else captioning.caption.remote,
             decision.decide.remote,
             settings=radiographs,
             image_size=image_size,

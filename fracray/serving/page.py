@@ -110,7 +110,8 @@ def render_answer(prediction: Prediction) -> str:
     """Return an answer as HTML with radiograph and heat map inside it."""
     answer = prediction.answer
     parts = answer.contributions
-    sources = [("image", parts.image), ("words", parts.words), ("prior (intercept)", parts.intercept)]
+    words = [] if answer.image_alone else [("words", parts.words)]
+    sources = [("image", parts.image), *words, ("prior (intercept)", parts.intercept)]
     terms = [(term.term, term.weight) for term in parts.terms]
     largest = max(abs(value) for _, value in sources + terms)
     return _TEMPLATES.get_template("answer.html.j2").render(

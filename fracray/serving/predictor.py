@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError
 
 from fracray.captions.captioner import Caption, prepare
+from fracray.captions.none import NO_CAPTION
 from fracray.config import RadiographSettings
 from fracray.errors import FracrayError
 from fracray.explain.answer import Answer
@@ -58,7 +59,7 @@ class Prediction:
 
 
 class Predictor:
-    """Reads, describes and decides; the two models stand behind `caption` and `decide`.
+    """Reads, describes and decides; the two models stand behind `caption` (None: no captioner) and `decide`.
 
     `caption(pixels uint8 [image_size, image_size], image_id)` and `decide(radiograph, caption, with_overlay)`
     are calls of the deployments. `observe(decision, status, seconds)` hears of every request that ends.
@@ -66,7 +67,7 @@ class Predictor:
 
     def __init__(
         self,
-        caption: CaptionCall,
+        caption: CaptionCall | None,
         decide: DecisionCall,
         *,
         settings: RadiographSettings,
@@ -113,7 +114,7 @@ class Predictor:
         work = sum(answer.timings_ms.values())
         timings = {
             "decode": 1000 * (decoded - started),
-            "caption": 1000 * (captioned - decoded),
+            **({"caption": 1000 * (captioned - decoded)} if self._caption else {}),
             **answer.timings_ms,
             "decision_queue": max(0.0, 1000 * (ended - captioned) - work),
             "total": 1000 * (ended - started),
@@ -128,6 +129,8 @@ class Predictor:
         return radiograph, prepare(radiograph.pixels, self._image_size), image_id(data)
 
     async def _described(self, pixels: np.ndarray, identity: str) -> Caption:
+        if self._caption is None:
+            return NO_CAPTION
         try:
             return await self._caption(pixels, identity)
         except RayError as error:

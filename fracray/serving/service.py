@@ -15,10 +15,11 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+from fracray.bundle.bundle import load_bundle
 from fracray.config import ServingSettings
 from fracray.errors import ClusterError, UsageError
 from fracray.extraction.cluster import connected
-from fracray.serving.app import MODEL_CPUS, WEB_CPUS, ServeArgs, build_app
+from fracray.serving.app import MODEL_CPUS, WEB_CPUS, application
 
 APP_NAME = "fracray"
 
@@ -49,16 +50,17 @@ def serve_bundle(bundle: Path, settings: ServingSettings) -> Iterator[Service]:
     Raises `BundleError` for a bundle that is not whole, `UsageError` when the port is taken, and
     `ClusterError` when the replicas do not fit or a model does not load.
     """
-    application = build_app(ServeArgs(bundle=bundle, serving=settings))
+    loaded = load_bundle(bundle.expanduser().resolve())
+    served = application(loaded, settings)
     if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
         _refuse_taken_port(settings)
     with connected():
-        _refuse_small_cluster(settings)
+        _refuse_small_cluster(settings, captioned=not loaded.image_alone)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         others = bool(serve.status().applications)
         serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
         try:
-            _run(application)
+            _run(served)
             yield Service(f"http://{_reachable(settings.host)}:{settings.port}")
         finally:
             if others:
@@ -67,9 +69,9 @@ def serve_bundle(bundle: Path, settings: ServingSettings) -> Iterator[Service]:
                 serve.shutdown()
 
 
-def _run(application: serve.Application) -> None:
+def _run(served: serve.Application) -> None:
     try:
-        serve.run(application, name=APP_NAME, route_prefix="/")
+        serve.run(served, name=APP_NAME, route_prefix="/")
     except RuntimeError as error:
         raise ClusterError(f"the service did not start: {_reason(str(error))}") from None
 
@@ -94,11 +96,12 @@ def _refuse_taken_port(settings: ServingSettings) -> None:
             ) from None
 
 
-def _refuse_small_cluster(settings: ServingSettings) -> None:
+def _refuse_small_cluster(settings: ServingSettings, *, captioned: bool) -> None:
     has = ray.cluster_resources()
-    replicas = settings.caption_replicas + settings.decision_replicas
+    caption_replicas = settings.caption_replicas if captioned else 0
+    replicas = caption_replicas + settings.decision_replicas
     gpus = (
-        settings.caption_replicas * settings.gpus_per_caption_replica
+        caption_replicas * settings.gpus_per_caption_replica
         + settings.decision_replicas * settings.gpus_per_decision_replica
     )
     for kind, needs in (("CPU", WEB_CPUS + replicas * MODEL_CPUS), ("GPU", gpus)):

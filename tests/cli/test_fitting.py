@@ -1,10 +1,18 @@
-"""What the commands that fit and score say; the work itself is a stand-in."""
+"""What the commands that fit and score say, and what they do without a captioner."""
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from fracray.bundle.bundle import load_bundle
+from fracray.captions.captioner import open_captioner
 from fracray.cli import fitting
+from fracray.cli.answers import answer_file
+from fracray.fingerprint import image_id
+from fracray.schema import MANIFEST, write_table
+from tests.serving.conftest import SETTINGS, png
 
 
 def test_evaluate_names_the_command_that_serves_its_bundle(
@@ -14,3 +22,38 @@ def test_evaluate_names_the_command_that_serves_its_bundle(
     monkeypatch.setattr(fitting, "make_evaluation", lambda *_: {})
     fitting.evaluate(Path("mine"), "manifest.parquet")
     assert "next: fracray serve --bundle mine\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Sixteen phantoms in four folds."""
+    rows = []
+    for number in range(16):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(png(number, fractured=number % 2 == 0))
+        rows.append(
+            dict.fromkeys(MANIFEST.names)
+            | {"image_id": image_id(path.read_bytes()), "uri": str(path), "label": 1 - number % 2,
+               "group": str(number), "fold": number // 2 % 4, "status": "ok"}
+        )  # fmt: skip
+    write_table(pa.Table.from_pylist(rows, schema=MANIFEST), MANIFEST, tmp_path / "manifest.parquet")
+    return tmp_path / "manifest.parquet"
+
+
+def test_without_a_captioner_a_manifest_is_all_that_training_and_evaluation_need(
+    manifest: Path, tmp_path: Path
+) -> None:
+    folder, out, store = tmp_path / "bundle", tmp_path / "evaluation", str(tmp_path / "absent")
+    settings = [*SETTINGS, "captions.captioner=none", "evaluation.bootstrap=100", "evaluation.gallery=1"]
+    fitting.train(str(manifest), store, out=folder, overrides=settings)
+    fitting.evaluate(folder, str(manifest), store, out=out)
+    systems = json.loads((out / "figures.json").read_text())["systems"]
+    assert list(systems) == ["majority", "image", "fused"]
+    assert systems["fused"] == systems["image"]
+    bundle = load_bundle(folder)
+    assert "On 4 held-out" in bundle.reliability
+    reply = answer_file(
+        bundle, open_captioner(bundle.config.captions), tmp_path / "0.png", with_overlay=False
+    )
+    assert reply.by_system["fused"] == reply.by_system["image"] == reply.probability
+    assert not Path(store).exists()

@@ -1,6 +1,6 @@
 """A bundle fitted on made-up pictures and captions, and rows that it never saw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -81,3 +81,11 @@ def study() -> Study:
         figures=None,
     )
     return Study(bundle, make_rows(90, seed=2))
+
+
+@pytest.fixture(scope="session")
+def image_alone(study: Study) -> Study:
+    """The bundle and the rows without a captioner."""
+    captions = CONFIG.captions.model_copy(update={"captioner": "none"})
+    bundle = replace(study.bundle, config=CONFIG.model_copy(update={"captions": captions}))
+    return Study(bundle, replace(study.rows, captions=[""] * len(study.rows)))

@@ -55,6 +55,13 @@ def test_the_bundles_own_scores_are_measured(study: Study, evaluation: Evaluatio
     assert evaluation.figures["systems"]["image"]["auroc"]["low"] < figures["auroc"]["value"]
 
 
+def test_without_a_captioner_nothing_is_scored_by_words(image_alone: Study) -> None:
+    evaluation = evaluate(image_alone.bundle, image_alone.rows, SETTINGS, seed=3)
+    assert list(evaluation.figures["systems"]) == ["majority", "image", "fused"]
+    assert (evaluation.figures["comparisons"], evaluation.figures["captions"]) == ([], None)
+    assert set(evaluation.predictions["system"].to_pylist()) == {"majority", "image", "fused"}
+
+
 def test_the_commoner_class_is_the_floor(study: Study, evaluation: Evaluation) -> None:
     majority = evaluation.figures["systems"]["majority"]
     assert majority["accuracy"]["value"] == pytest.approx(60 / 90)

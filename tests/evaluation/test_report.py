@@ -101,6 +101,21 @@ def test_rows_of_one_class_still_make_a_page(study: Study, tmp_path: Path) -> No
         assert "all rows are of one class" in page.text
 
 
+def test_the_report_of_a_bundle_without_a_captioner_is_about_the_image(
+    image_alone: Study, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    words = ("Words alone", "captions", "Caption's verdict", "against", "no caption")
+    with_words = written(
+        evaluation, tmp_path, (GalleryEntry("false alarm", a_png(), a_png(), "", "figures"),)
+    )
+    assert all(word in with_words.text for word in words)
+    figures = evaluate(image_alone.bundle, image_alone.rows, SETTINGS, seed=3)
+    page = written(figures, tmp_path, (GalleryEntry("false alarm", a_png(), a_png(), "", "figures"),))
+    assert not [word for word in words if word in page.text]
+    assert "This bundle decides by the image alone" in page.text
+    assert (len(page.sources), page.open) == (3 + 2, [])
+
+
 def test_the_same_evaluation_gives_the_same_file(evaluation: Evaluation, tmp_path: Path) -> None:
     write_report(evaluation, tmp_path / "one.html")
     write_report(evaluation, tmp_path / "two.html")

@@ -37,7 +37,7 @@ def png(seed: int = 1, *, fractured: bool = True) -> bytes:
 
 
 def small_rows(config: Config, count: int = 24) -> Rows:
-    """Return phantoms with the fake captioner's words, in three folds."""
+    """Return phantoms with the captioner's words, in three folds."""
     captioner = open_captioner(config.captions)
     phantoms = [make_phantom(seed, fractured=seed % 2 == 0, long_side=128) for seed in range(count)]
     captions = captioner.caption([prepare(p.pixels, captioner.image_size) for p in phantoms])
@@ -55,9 +55,19 @@ def small_rows(config: Config, count: int = 24) -> Rows:
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small bundle: fake captioner, random backbone, 64 pixels."""
-    config = load_config(overrides=SETTINGS)
+    return save_small_bundle(tmp_path_factory.mktemp("serving") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def image_alone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the small bundle without a captioner."""
+    return save_small_bundle(tmp_path_factory.mktemp("serving") / "bundle", "captions.captioner=none")
+
+
+def save_small_bundle(folder: Path, *overrides: str) -> Path:
+    """Fit and write the small bundle into `folder`, and return that."""
+    config = load_config(overrides=[*SETTINGS, *overrides])
     rows = small_rows(config)
-    folder = tmp_path_factory.mktemp("serving") / "bundle"
     save_bundle(
         folder,
         fit_pipeline(rows, config).pipeline,

@@ -92,9 +92,9 @@ class Models:
         self.observed.append((decision, status))
 
 
-def build(models: Models) -> FastAPI:
+def build(models: Models, *, captioned: bool = True) -> FastAPI:
     predictor = Predictor(
-        models.caption,
+        models.caption if captioned else None,
         models.decide,
         settings=RadiographSettings(max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS),
         image_size=IMAGE_SIZE,
@@ -122,6 +122,15 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (60, 80), mode: str = "L"
 
 def post(client: TestClient, data: bytes, query: str = "", **options: Any) -> Any:
     return client.post(f"/v1/predict{query}", files={"file": ("patient-name.png", data)}, **options)
+
+
+def test_without_a_captioner_nobody_is_asked_for_words(models: Models) -> None:
+    reply = post(TestClient(build(models, captioned=False)), picture()).json()
+    assert reply["caption"] is None
+    assert models.pixels == []
+    assert [caption.status for caption in models.captions] == ["empty"]
+    assert "caption" not in reply["timings_ms"]
+    assert "total" in reply["timings_ms"]
 
 
 def refused(response: Any, status: int) -> dict[str, str]:

@@ -4,12 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fracray.bundle.bundle import Bundle, load_bundle, record_figures
 from fracray.captions.captioner import Caption
+from fracray.captions.none import NO_CAPTION
 from fracray.explain.answer import answer
+from fracray.radiographs.phantoms import make_phantom
 from fracray.radiographs.read import Radiograph
 from fracray.serving.facts import model_facts
 from fracray.serving.page import render_answer, render_header
@@ -27,6 +28,16 @@ def bundle(bundle_folder: Path, tmp_path: Path) -> Bundle:
     return load_bundle(folder)
 
 
+def answer_on_the_page(bundle: Bundle, caption: Caption) -> str:
+    """Return what the page shows for a phantom with this `caption`."""
+    radiograph = Radiograph(make_phantom(4_900_100, long_side=300).pixels, 8, "PNG")
+    (reply,) = answer(bundle, [radiograph], [caption], with_overlay=False)
+    height, width = radiograph.pixels.shape
+    picture = Picture(width=width, height=height, format="PNG", bits=8)
+    served = ServedAnswer.model_validate(dict(reply) | {"request_id": "r", "radiograph": picture})
+    return render_answer(Prediction(radiograph, served))
+
+
 def test_facts_name_the_data_and_the_figures_in_words(bundle: Bundle, bundle_folder: Path) -> None:
     facts = model_facts(bundle)
     assert (facts.data_kind, facts.data_note) == ("phantoms", DATA_NOTE)
@@ -38,10 +49,20 @@ def test_facts_name_the_data_and_the_figures_in_words(bundle: Bundle, bundle_fol
 def test_the_page_says_it_above_and_below_the_answer(bundle: Bundle) -> None:
     header = render_header(model_facts(bundle))
     assert f"{len(bundle.training_ids)} phantoms. {DATA_NOTE}" in header
-    radiograph = Radiograph(np.zeros((32, 32), np.float32), 8, "PNG")
-    (reply,) = answer(bundle, [radiograph], [Caption("", "empty")], with_overlay=False)
-    picture = Picture(width=32, height=32, format="PNG", bits=8)
-    served = ServedAnswer.model_validate(dict(reply) | {"request_id": "r", "radiograph": picture})
-    for part in (header, render_answer(Prediction(radiograph, served))):
+    for part in (header, answer_on_the_page(bundle, Caption("", "empty"))):
         assert bundle.reliability in part
         assert DATA_NOTE in part
+
+
+def test_the_page_of_a_bundle_without_a_captioner_shows_the_image_only(
+    bundle: Bundle, image_alone_folder: Path
+) -> None:
+    words = ("words", "Caption", "fused", "Terms")
+    with_words = answer_on_the_page(bundle, Caption("Impression: No fracture seen.", "ok"))
+    assert all(word in with_words for word in words)
+    alone = load_bundle(image_alone_folder)
+    page = answer_on_the_page(alone, NO_CAPTION)
+    assert "This bundle decides by the image alone." in page
+    assert not [word for word in words if word in page]
+    assert "fr-warning" not in page
+    assert "decides by the image alone" in render_header(model_facts(alone))

@@ -5,24 +5,30 @@ import io
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import ray
 import yaml
 from PIL import Image
 from pydantic import ValidationError
+from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from fracray.bundle import shipped
 from fracray.bundle.bundle import load_bundle
 from fracray.captions.captioner import open_captioner, prepare
 from fracray.config import RadiographSettings, ServingSettings
-from fracray.errors import BundleError, UsageError
+from fracray.errors import BundleError, ClusterError, UsageError
 from fracray.explain.answer import answer
 from fracray.radiographs.read import read_radiograph
+from fracray.serving import app
+from fracray.serving import service as service_module
 from fracray.serving.app import ServeArgs, build_app
+from fracray.serving.replicas import Captioning, Decision
 from fracray.serving.service import Service, serve_bundle
 from tests.serving.conftest import DATA_NOTE, png
 
@@ -53,6 +59,31 @@ def test_without_a_bundle_the_shipped_one_is_served(
     monkeypatch.setattr(shipped, "SHIPPED", tmp_path)
     with pytest.raises(BundleError, match="ships with fracray is missing"):
         build_app(ServeArgs())
+
+
+def test_a_bundle_without_a_captioner_is_served_without_captioning(
+    bundle_folder: Path, image_alone_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed: list[type] = []
+
+    def recording(**options: Any) -> Any:
+        deployment = serve.deployment(**options)
+        return lambda kind: deployed.append(kind) or deployment(kind)
+
+    monkeypatch.setattr(app, "serve", SimpleNamespace(deployment=recording))
+    build_app(ServeArgs(bundle=bundle_folder))
+    assert deployed == [Captioning, Decision, app.Web]
+    deployed.clear()
+    build_app(ServeArgs(bundle=image_alone_folder))
+    assert deployed == [Decision, app.Web]
+
+
+def test_without_a_captioner_a_single_cpu_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
+    settings = ServingSettings(gpus_per_caption_replica=1)
+    service_module._refuse_small_cluster(settings, captioned=False)
+    with pytest.raises(ClusterError, match=r"need 1\.25 CPUs and the cluster has 1"):
+        service_module._refuse_small_cluster(settings, captioned=True)
 
 
 @pytest.mark.ray
