@@ -130,12 +130,9 @@ def print_systems(table: pd.DataFrame, systems: dict[str, Floats], seed: int) ->
     print("| what decides | AUROC | less than the image | Brier |\n|---|---|---|---|")
     for name, scores in {"the bundle's image": image, **systems}.items():
         found = bootstrap.figure(auroc, labels, scores, "one class")
-        less = (
-            "-" if scores is image else show(bootstrap.difference(auroc, labels, image, scores, "one class"))
-        )
-        print(
-            f"| {name} | {show(found)} | {show(less)} | {show(bootstrap.figure(brier, labels, scores, '-'))} |"
-        )
+        less = bootstrap.difference(auroc, labels, image, scores, "one class")
+        error = bootstrap.figure(brier, labels, scores, "no rows")
+        print(f"| {name} | {show(found)} | {show(less)} | {show(error)} |")
     beside = systems["image beside annotations as words"]
     first, second = (at_sensitivity(scores, labels, 0.9) for scores in (image, beside))
     only_image, only_fused, p = mcnemar(

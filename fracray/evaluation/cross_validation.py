@@ -18,11 +18,11 @@ def cross_validation(rows: Rows, fit: Fit, settings: EvaluationSettings, seed: i
     """Return the figures of each system on `rows`, which `fit` was fitted on; `seed` draws the bootstrap.
 
     The operating point was chosen on these very probabilities, so sensitivity and specificity at it flatter a
-    little; the AUROC does not depend on it.
+    little; the AUROC does not depend on it. `words` is left out where no row has any.
     """
     bootstrap = Bootstrap(rows.groups, settings.bootstrap, settings.confidence, seed)
     systems = {}
-    for name in SYSTEMS:
+    for name in SYSTEMS if any(rows.captions) else ("image", "fused"):
         probabilities, threshold = fit.out_of_fold[name], fit.pipeline.classifiers[name].threshold
         scores = Scores(probabilities, (probabilities >= threshold).astype(np.int8), threshold, graded=True)
         systems[name] = measure(rows.labels, scores, bootstrap, settings.confidence)
