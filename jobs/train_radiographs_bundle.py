@@ -16,27 +16,25 @@ DATA = (
     "FracAtlas (Abedeen et al., Scientific Data 2023, CC BY 4.0): hands, legs, hips and shoulders, copies of "
     "at most 512 pixels, ages not stated. Not seen: other hospitals, spine, skull, chest, children as such."
 )
-NO_FOLD = "1000"
-"""A test fold that no row has, so that all rows are trained on; what is held out lies in another folder."""
+# No row has this test fold, so all are trained on; what is held out is OTHER.
+SETTINGS = ("--profile", "radiographs", "--set", "search.test_fold=1000", "--data", DATA)
 
 
-def fracray(*arguments: str | Path) -> None:
-    """Run one command of the command line."""
-    program = "from fracray.cli.app import main; main()"
-    subprocess.run([sys.executable, "-c", program, *map(str, arguments)], check=True)
+def _fracray(*arguments: str | Path) -> None:
+    command = [sys.executable, "-c", "from fracray.cli.app import main; main()"]
+    subprocess.run([*command, *map(str, arguments)], check=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("fracatlas", type=Path)
-    parser.add_argument("--outside", type=Path, required=True)
-    parser.add_argument("--target", type=Path, required=True)
+    for option in ("--outside", "--target"):
+        parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("radiographs-bundle"))
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     training, outside = asked.work / "fracatlas.parquet", asked.work / "outside.parquet"
-    fracray("manifest", asked.fracatlas, "--out", training)
-    fracray("manifest", asked.outside, "--out", outside)
-    settings = ("--profile", "radiographs", "--set", f"search.test_fold={NO_FOLD}", "--data", DATA)
-    fracray("train", training, *settings, "--out", asked.target)
-    fracray("evaluate", asked.target, outside, "--out", asked.work / "evaluation")
+    _fracray("manifest", asked.fracatlas, "--out", training)
+    _fracray("manifest", asked.outside, "--out", outside)
+    _fracray("train", training, *SETTINGS, "--out", asked.target)
+    _fracray("evaluate", asked.target, outside, "--out", asked.work / "evaluation")
