@@ -3,6 +3,7 @@
 hashes.json            format, bundle id, SHA-256 of every other file
 config.json            the whole resolved configuration
 backbone.safetensors   the fine-tuned network
+familiarity.safetensors   what the training radiographs look like
 image.skops, words.skops, fused.skops     the classifiers
 captioner/             the captioner, when it is a folder small enough to travel
 training_ids.txt       image ids the bundle was fitted on, so that nobody scores it on them
@@ -30,6 +31,7 @@ from fracray.captions.captioner import model_source
 from fracray.config import Config
 from fracray.errors import BundleError
 from fracray.fusion.classifier import SYSTEMS, System, load_classifier
+from fracray.fusion.familiarity import load_familiarity
 from fracray.fusion.training import Pipeline
 from fracray.schema import OUT_OF_FOLD, write_table
 from fracray.vision.backbone import load_backbone, save_backbone
@@ -96,6 +98,7 @@ def save_bundle(
     save_backbone(pipeline.backbone, folder / "backbone.safetensors")
     for name in SYSTEMS:
         pipeline.classifiers[name].save(folder / f"{name}.skops")
+    pipeline.familiarity.save(folder / "familiarity.safetensors")
     if config.captions.captioner != "none":
         _copy_captioner(model_source(config.captions), folder / "captioner")
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -145,6 +148,7 @@ def load_bundle(folder: Path) -> Bundle:
         pipeline=Pipeline(
             backbone=load_backbone(config.vision.backbone),
             classifiers={name: load_classifier(folder / f"{name}.skops") for name in SYSTEMS},
+            familiarity=load_familiarity(folder / "familiarity.safetensors"),
         ),
         training_ids=frozenset((folder / "training_ids.txt").read_text(encoding="utf-8").split()),
         data_kind=training["data_kind"],

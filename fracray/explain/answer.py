@@ -14,9 +14,10 @@ from fracray.captions.verdict import verdict
 from fracray.explain.heat_map import HeatMap, heat_maps
 from fracray.explain.regions import Box
 from fracray.fusion.classifier import Classifier
+from fracray.fusion.familiarity import QUANTILE
 from fracray.radiographs.quality import quality_warnings
 from fracray.radiographs.read import Radiograph
-from fracray.vision.embed import embed
+from fracray.vision.embed import embed_with_statistics
 from fracray.vision.preprocess import preprocess
 
 NOTICE = "Research tool, not a medical device: do not use it for the care of patients."
@@ -109,11 +110,12 @@ def answer(
     settings = bundle.config.vision
     pixels = np.stack([preprocess(radiograph.pixels, settings.preprocessing) for radiograph in radiographs])
     texts = [caption.text or "" for caption in captions]
-    embeddings = embed(
+    embeddings, statistics = embed_with_statistics(
         bundle.pipeline.backbone, pixels, settings.batch_size, settings.device, settings.precision
     )
     classifiers = bundle.pipeline.classifiers
     probabilities = {name: classifiers[name].probabilities(embeddings, texts) for name in bundle.systems}
+    distances = bundle.pipeline.familiarity.distances(statistics)
     decided = time.perf_counter()
     maps: list[HeatMap | None] = [None] * len(radiographs)
     if with_overlay:
@@ -137,6 +139,7 @@ def answer(
                 overlay_png=base64.b64encode(heat.overlay_png).decode() if heat else None,
                 warnings=[
                     *quality_warnings(radiographs[index]),
+                    *_familiarity_warnings(bundle, float(distances[index])),
                     *([] if bundle.image_alone else _caption_warnings(caption)),
                     *([NO_REGION] if heat and heat.box is None else []),
                 ],
@@ -162,6 +165,16 @@ def _contributions(fused: Classifier, embedding: np.ndarray, caption: str) -> Co
         words=split.words,
         terms=[Term(term=term, weight=weight) for term, weight in terms],
     )
+
+
+def _familiarity_warnings(bundle: Bundle, distance: float) -> list[str]:
+    threshold = bundle.pipeline.familiarity.threshold
+    if distance <= threshold:
+        return []
+    return [
+        f"unlike the {bundle.data_kind} that the bundle was fitted on (distance {distance:.0f}, "
+        f"{QUANTILE:.0%} of those lie within {threshold:.0f}): the probability may mean nothing"
+    ]
 
 
 def _caption_warnings(caption: Caption) -> list[str]:

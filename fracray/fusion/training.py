@@ -11,6 +11,7 @@ from fracray.config import Config, FusionSettings, VisionSettings
 from fracray.errors import UsageError
 from fracray.fusion.calibration import fit_calibration, operating_point
 from fracray.fusion.classifier import SYSTEMS, Classifier, System, fit_classifier
+from fracray.fusion.familiarity import Familiarity, fit_familiarity
 from fracray.fusion.rows import Rows
 from fracray.fusion.unfinished import UnfinishedFit
 from fracray.vision.backbone import Backbone, load_backbone
@@ -19,10 +20,14 @@ from fracray.vision.folds import FineTuning, iterate_by_folds
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What scores a radiograph: the fine-tuned backbone and one classifier for image, words and fused."""
+    """What scores a radiograph: the fine-tuned backbone and one classifier for image, words and fused.
+
+    `familiarity` says whether a radiograph looks like those that these were fitted on.
+    """
 
     backbone: Backbone
     classifiers: dict[str, Classifier]
+    familiarity: Familiarity
 
 
 @dataclass(frozen=True)
@@ -141,13 +146,16 @@ def fit_pipeline(
         if unfinished is not None:
             unfinished.keep_backbone(backbone)
     say("classifiers")
-    return fit_classifiers(rows, backbone, training.embed(backbone), FoldEmbeddings(by_fold), config)
+    embeddings, inner = training.embed(backbone), FoldEmbeddings(by_fold)
+    classifiers, out_of_fold = fit_classifiers(rows, embeddings, inner, config)
+    familiarity = fit_familiarity(training.statistics(backbone), rows.folds)
+    return Fit(Pipeline(backbone, classifiers, familiarity), out_of_fold)
 
 
 def fit_classifiers(
-    rows: Rows, backbone: Backbone, embeddings: NDArray[np.float32], inner: FoldEmbeddings, config: Config
-) -> Fit:
-    """Fit the classifiers of `backbone` on its `embeddings` [n, d] of all `rows`.
+    rows: Rows, embeddings: NDArray[np.float32], inner: FoldEmbeddings, config: Config
+) -> tuple[dict[str, Classifier], dict[str, NDArray[np.float64]]]:
+    """Return classifiers fitted on the `embeddings` [n, d] of all `rows`, and out-of-fold probabilities [n].
 
     Calibration and operating point come from `inner`. Raises `UsageError` as `fit_pipeline` does.
     """
@@ -162,7 +170,7 @@ def fit_classifiers(
         classifier = fit_classifier(system, embeddings, rows.captions, rows.labels, settings, seed)
         classifiers[system] = classifier.with_calibration(slope, intercept, threshold)
         probabilities[system] = calibrated
-    return Fit(Pipeline(backbone, classifiers), probabilities)
+    return classifiers, probabilities
 
 
 def _inner_folds(rows: Rows) -> list[int]:

@@ -45,6 +45,11 @@ class Backbone(nn.Module):
         activation: Tensor = self.stages(x)
         return activation
 
+    def embedding_and_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings `[n, d]` and the `channel_statistics` `[n, 2 c]` before the last stage."""
+        before: Tensor = self.stages[:-1](x)
+        return pool(self.stages[-1](before).float()), channel_statistics(before.float())
+
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings `[n, d]`: the mean of `feature_map` over its places."""
         return pool(self.feature_map(x))
@@ -57,6 +62,12 @@ class Backbone(nn.Module):
 def pool(feature_map: Tensor) -> Tensor:
     """Return the mean `[n, d]` of a feature map `[n, d, h', w']` over its places."""
     return feature_map.mean(dim=(2, 3))
+
+
+def channel_statistics(feature_map: Tensor) -> Tensor:
+    """Return each channel's mean and standard deviation `[n, 2 d]` over the places of `[n, d, h', w']`."""
+    deviation, mean = torch.std_mean(feature_map, dim=(2, 3), correction=0)
+    return torch.cat([mean, deviation], dim=1)
 
 
 def load_backbone(settings: BackboneSettings) -> Backbone:

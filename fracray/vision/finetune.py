@@ -152,16 +152,22 @@ def learn(
 
 
 def embed_rows(
-    stages: nn.Sequential, frozen: FrozenStages, rows: NDArray[np.intp], precision: Precision = "float32"
+    stages: nn.Sequential,
+    frozen: FrozenStages,
+    rows: NDArray[np.intp],
+    precision: Precision = "float32",
+    pooling: Callable[[Tensor], Tensor] = pool,
 ) -> Tensor:
     """Return the embeddings float32 `[len(rows), d]` of unaugmented `rows` after `stages`, on the CPU.
 
-    With `precision` bfloat16 only the learning stages compute in it.
+    With `precision` bfloat16 only the learning stages compute in it. `pooling` makes a row of numbers of each
+    feature map.
     """
     parts, at_once = [], training_pass(frozen.device)
     with torch.no_grad(), embedding_arithmetic(frozen.device, precision):
         for start in range(0, len(rows), at_once):
-            parts.append(pool(stages(frozen.activations(rows[start : start + at_once], 0)).float()).cpu())
+            activations = frozen.activations(rows[start : start + at_once], 0)
+            parts.append(pooling(stages(activations).float()).cpu())
     return torch.cat(parts)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fracray.config import FinetuneSettings
-from fracray.vision.backbone import Backbone
+from fracray.vision.backbone import Backbone, channel_statistics
 from fracray.vision.device import Precision, choose_device
-from fracray.vision.embed import embed
+from fracray.vision.embed import embed_with_statistics
 from fracray.vision.finetune import embed_rows, learn
 from fracray.vision.frozen import FrozenStages, split
 
@@ -37,7 +37,7 @@ class FineTuning:
         self._settings, self._seed = settings, seed
         self._batch_size, self._device, self._precision = batch_size, device, precision
         self._frozen: FrozenStages | None = None
-        self._shared: NDArray[np.float32] | None = None
+        self._shared: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._pretrained = backbone
         if settings.unfrozen not in ("none", "fc"):
             place = choose_device(device)
@@ -61,13 +61,28 @@ class FineTuning:
     def embed(self, tuned: Backbone) -> NDArray[np.float32]:
         """Return the embeddings `[n, d]` of all radiographs by a network that `on` returned."""
         if self._frozen is None:
-            if self._shared is None:
-                self._shared = embed(tuned, self._pixels, self._batch_size, self._device, self._precision)
-            return self._shared
+            return self._of_pretrained()[0]
         stages = split(tuned, self._settings.unfrozen)[1].to(self._frozen.device)
         rows = np.arange(len(self._pixels))
         embeddings: NDArray[np.float32] = embed_rows(stages, self._frozen, rows, self._precision).numpy()
         return embeddings
+
+    def statistics(self, tuned: Backbone) -> NDArray[np.float32]:
+        """Return the channel statistics `[n, 2 c]` of all radiographs before the last stage of `tuned`."""
+        if self._frozen is None:
+            return self._of_pretrained()[1]
+        before_last = split(tuned, self._settings.unfrozen)[1][:-1].to(self._frozen.device)
+        rows = np.arange(len(self._pixels))
+        numbers = embed_rows(before_last, self._frozen, rows, self._precision, channel_statistics)
+        statistics: NDArray[np.float32] = numbers.numpy()
+        return statistics
+
+    def _of_pretrained(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self._shared is None:
+            self._shared = embed_with_statistics(
+                self._pretrained, self._pixels, self._batch_size, self._device, self._precision
+            )
+        return self._shared
 
 
 def iterate_by_folds(

@@ -6,6 +6,7 @@ import pytest
 from fracray.bundle.bundle import save_bundle
 from fracray.config import Config, load_config
 from fracray.fusion.classifier import SYSTEMS, fit_classifier
+from fracray.fusion.familiarity import fit_familiarity
 from fracray.fusion.training import Pipeline
 from fracray.vision.backbone import load_backbone
 
@@ -32,7 +33,8 @@ def small_pipeline(config: Config) -> Pipeline:
     classifiers = {
         name: fit_classifier(name, numbers, captions, labels, config.fusion, 7) for name in SYSTEMS
     }
-    return Pipeline(backbone, classifiers)
+    statistics = np.random.default_rng(6).normal(size=(20, 2 * 256)).astype(np.float32)
+    return Pipeline(backbone, classifiers, fit_familiarity(statistics, np.arange(20) % 2))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import torch
 from fracray.bundle.bundle import Bundle
 from fracray.config import Config, FusionSettings
 from fracray.fusion.classifier import SYSTEMS, fit_classifier
+from fracray.fusion.familiarity import fit_familiarity
 from fracray.fusion.rows import Rows
 from fracray.fusion.training import Pipeline
 from fracray.vision.backbone import Backbone
@@ -74,7 +75,11 @@ def study() -> Study:
         id="0123456789abcdef",
         folder=Path("bundle"),
         config=CONFIG,
-        pipeline=Pipeline(backbone, {name: c.with_calibration(1, 0, 0.4) for name, c in classifiers.items()}),
+        pipeline=Pipeline(
+            backbone,
+            {name: c.with_calibration(1, 0, 0.4) for name, c in classifiers.items()},
+            fit_familiarity(embeddings, np.arange(len(train)) % 2),
+        ),
         training_ids=frozenset(train.image_ids),
         data_kind="phantoms",
         data_note=NOTE,

@@ -12,9 +12,10 @@ from torch.nn import functional
 from fracray.bundle.bundle import Bundle
 from fracray.config import Config, load_config
 from fracray.fusion.classifier import SYSTEMS, fit_classifier
+from fracray.fusion.familiarity import fit_familiarity
 from fracray.fusion.training import Pipeline
 from fracray.vision.backbone import Backbone
-from fracray.vision.embed import embed
+from fracray.vision.embed import embed_with_statistics
 from fracray.vision.normalise import normalise
 
 SIDE, SQUARE = 64, 14
@@ -81,7 +82,7 @@ def seeing() -> Backbone:
 def pipeline(seeing: Backbone) -> Pipeline:
     """The seeing network and classifiers of its embeddings and of captions that know half of the answers."""
     shown = squares(200, 7)
-    numbers = embed(seeing, shown.pixels, 64, "cpu")
+    numbers, statistics = embed_with_statistics(seeing, shown.pixels, 64, "cpu")
     captions = [
         "Bright square." if label and index % 4 == 1 else "Nothing seen."
         for index, label in enumerate(shown.labels)
@@ -91,7 +92,7 @@ def pipeline(seeing: Backbone) -> Pipeline:
         name: fit_classifier(name, numbers, captions, shown.labels, fusion, 7).with_calibration(0.8, 0.1, 0.5)
         for name in SYSTEMS
     }
-    return Pipeline(seeing, fitted)
+    return Pipeline(seeing, fitted, fit_familiarity(statistics, np.arange(200) % 4))
 
 
 def bundle_of(pipeline: Pipeline, *overrides: str) -> Bundle:

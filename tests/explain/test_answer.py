@@ -52,3 +52,12 @@ def test_the_method_changes_no_probability(pipeline: Pipeline) -> None:
     ]
     assert replies[0].probability == replies[1].probability
     assert replies[0].contributions == replies[1].contributions
+
+
+def test_a_picture_unlike_the_training_radiographs_is_called_so(pipeline: Pipeline) -> None:
+    familiar = [Radiograph((pixels / 255).astype(np.float32), 8, "PNG") for pixels in squares(40, 12).pixels]
+    other = [BLANK, Radiograph(np.random.default_rng(1).random((64, 64), np.float32), 8, "PNG")]
+    replies = answer(bundle_of(pipeline), [*familiar, *other], [CAPTION] * 42, with_overlay=False)
+    unlike = [any(w.startswith("unlike the phantoms") for w in reply.warnings) for reply in replies]
+    assert unlike[-2:] == [True, True]
+    assert sum(unlike[:-2]) <= 4
