@@ -14,11 +14,11 @@ AUROC says that the network sees.
 
 import argparse
 import copy
-import io
 import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,8 +28,9 @@ from typing import get_args
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
-from scipy.stats import binomtest, spearmanr
+from PIL import Image
+from pointing_game import covered, outlined, overlap, peak, wilson
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional
@@ -170,24 +171,11 @@ def rank_correlation(one: np.ndarray, other: np.ndarray, stride: int) -> float:
     return float(sum(spearmanr(a, b, axis=None).statistic for a, b in varied) / len(one))
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Return intersection over union of two boxes."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    shared = np.prod(np.clip(high - low, 0, None))
-    return float(shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared))
-
-
-def share_inside(x: np.ndarray, y: np.ndarray, boxes: np.ndarray) -> list[float]:
-    """Return how often the points lie in the boxes, with the ends of its 95 % interval (Wilson)."""
-    hits = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return [round(float(value), 3) for value in (hits.mean(), interval.low, interval.high)]
-
-
-def peaks(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y of each map's maximum."""
-    y, x = np.divmod(heat.reshape(len(heat), -1).argmax(axis=1), heat.shape[2])
-    return x, y
+def share_inside(points: Sequence[tuple[int, int]], boxes: np.ndarray) -> list[float]:
+    """Return how often each point (row, column) lies in its box, with the ends of its 95 % interval."""
+    pairs = zip(points, boxes, strict=True)
+    figure = wilson([bool(covered(box[None], (CUT, CUT))[point]) for point, box in pairs])
+    return [round(float(value), 3) for value in (figure.value, figure.low, figure.high)]
 
 
 def judged(
@@ -205,11 +193,12 @@ def judged(
         for layers in (1, 3, 7)
     }
     random["classifier"] = decision_map(network, lambda e: e.double() @ mixed, pixels, method)
+    unlearned = random["7 of 7 layers"]
     hottest = [hottest_box(each) for each in heat]
     overlaps = [overlap(np.array(box), true) for box, true in zip(hottest, boxes, strict=True) if box]
     return {
-        "pointing": share_inside(*peaks(heat), boxes),
-        "pointing_after_forgetting": share_inside(*peaks(random["7 of 7 layers"]), boxes),
+        "pointing": share_inside([peak(each) for each in heat], boxes),
+        "pointing_after_forgetting": share_inside([peak(each) for each in unlearned], boxes),
         "rank_correlation_after_forgetting": {
             name: round(rank_correlation(heat, other, network.stride), 2) for name, other in random.items()
         },
@@ -227,8 +216,7 @@ def strip(network: Backbone, classifier: Classifier, captions: list[str], shown:
     for square, warmth, true in zip(pixels, heat, boxes, strict=True):
         grey = np.asarray(Image.fromarray(square).resize((2 * CUT, 2 * CUT)), np.float32) / 255
         warm = np.asarray(Image.fromarray(warmth).resize((2 * CUT, 2 * CUT)))
-        picture = Image.open(io.BytesIO(overlay(grey, warm, hottest_box(warm)))).convert("RGB")
-        ImageDraw.Draw(picture).rectangle([*(2 * true - [0, 0, 1, 1])], outline=(90, 230, 90))
+        picture = outlined(overlay(grey, warm, hottest_box(warm)), true[None], 2)
         columns.append(np.vstack([np.dstack([np.uint8(grey * 255)] * 3), np.asarray(picture)]))
     return Image.fromarray(np.hstack(columns))
 
@@ -254,7 +242,7 @@ def main() -> None:
     }
     said, numbers = captions_of(truth, rng), embed(network, unseen, 64)
     shown = unseen[::2], boxes
-    centre = np.full(len(boxes), CUT / 2)
+    centre = [(CUT // 2, CUT // 2)] * len(boxes)
     result = {
         **{name: value for name, value in vars(asked).items() if name != "picture"},
         "note": "Phantoms, not patients.",
@@ -263,7 +251,7 @@ def main() -> None:
             for name, classifier in classifiers.items()
         },
         "box_share_of_picture": round(float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean() / CUT**2), 3),
-        "pointing_of_the_centre": share_inside(centre, centre, boxes),
+        "pointing_of_the_centre": share_inside(centre, boxes),
         "methods": {
             method: judged(network, classifiers["fused"], said[::2], shown, method) for method in METHODS
         },
