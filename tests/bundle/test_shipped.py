@@ -1,10 +1,16 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fracray
 from fracray.bundle import shipped
+from fracray.bundle.bundle import load_bundle
+from fracray.captions.none import NO_CAPTION
 from fracray.errors import BundleError
+from fracray.explain.answer import answer
+from fracray.radiographs.phantoms import make_phantom
+from fracray.radiographs.read import Radiograph
 
 
 def test_the_shipped_bundle_lies_among_the_packages_assets() -> None:
@@ -27,3 +33,29 @@ def test_a_missing_one_is_told_in_one_line(
         shipped.shipped_bundle()
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_bundle_knows_radiographs_and_says_how_well() -> None:
+    bundle = load_bundle(shipped.shipped_bundle())
+    assert (bundle.data_kind, bundle.image_alone) == ("radiographs", True)
+    assert bundle.figures is not None
+    assert bundle.figures["systems"]["fused"]["auroc"]["value"] > 0.8
+    card = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    for stated in ("CC BY 4.0", "Cross-validation", "Not seen: other hospitals", "not a medical device"):
+        assert stated in card
+
+
+def test_the_packages_assets_stay_small() -> None:
+    def megabytes(folder: Path) -> float:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+    assert megabytes(shipped.SHIPPED) <= 20
+    assert megabytes(shipped.SHIPPED.parent) <= 40
+
+
+def test_it_calls_phantoms_and_blank_film_unlike_what_it_knows() -> None:
+    bundle = load_bundle(shipped.shipped_bundle())
+    pictures = [make_phantom(9_000_001).pixels, np.full((400, 300), 0.3, np.float32)]
+    radiographs = [Radiograph(pixels, 8, "PNG") for pixels in pictures]
+    for reply in answer(bundle, radiographs, [NO_CAPTION] * 2, with_overlay=False):
+        assert any(warning.startswith("unlike the radiographs") for warning in reply.warnings)
