@@ -216,7 +216,7 @@ def strip(network: Backbone, classifier: Classifier, captions: list[str], shown:
     for square, warmth, true in zip(pixels, heat, boxes, strict=True):
         grey = np.asarray(Image.fromarray(square).resize((2 * CUT, 2 * CUT)), np.float32) / 255
         warm = np.asarray(Image.fromarray(warmth).resize((2 * CUT, 2 * CUT)))
-        picture = outlined(overlay(grey, warm, hottest_box(warm)), true[None], 2)
+        picture = outlined(overlay(grey, warm, hottest_box(warm)), true[None], (CUT, CUT))
         columns.append(np.vstack([np.dstack([np.uint8(grey * 255)] * 3), np.asarray(picture)]))
     return Image.fromarray(np.hstack(columns))
 

@@ -86,7 +86,7 @@ def judged(
     (reply,) = answer(bundle, [radiograph], captions, with_overlay=False)
     (heat,) = heat_maps(bundle, [radiograph], [captions[0].text or ""])
     if overlay is not None:
-        outlined(heat.overlay_png, boxes, 1).save(overlay)
+        outlined(heat.overlay_png, boxes, radiograph.pixels.shape).save(overlay)
     pointed = judge(radiograph.pixels, heat.heat, heat.box, boxes)
     return Judged(row["image_id"], row["region"], reply.probability, reply.fracture, pointed)
 

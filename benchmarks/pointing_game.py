@@ -97,9 +97,10 @@ def wilson(hits: Sequence[bool]) -> Figure:
     return Figure(float(counted.statistic), float(interval.low), float(interval.high))
 
 
-def outlined(png: bytes, boxes: NDArray[np.number], scale: float) -> Image.Image:
-    """Return the picture with the fractures' boxes in green; it is `scale` times the boxes' pixels large."""
+def outlined(png: bytes, boxes: NDArray[np.number], shape: tuple[int, int]) -> Image.Image:
+    """Return the picture with `boxes`, in pixels of a radiograph of `shape` (h, w), in green."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
+    scale = picture.width / shape[1]
     for box in boxes:
         edges = np.rint(scale * box) - [0, 0, 1, 1]
         ImageDraw.Draw(picture).rectangle([*edges], outline=FRACTURE_COLOUR)
