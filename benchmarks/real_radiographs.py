@@ -123,23 +123,23 @@ def show(figure: Figure) -> str:
 
 
 def print_systems(table: pd.DataFrame, systems: dict[str, Floats], seed: int) -> None:
-    """Print each system's AUROC and how it differs from the image's."""
+    """Print each system's AUROC and how it differs from the image's, whose probabilities are calibrated."""
     labels = table.label.to_numpy(np.int8)
     bootstrap = Bootstrap(table.group.tolist(), 2000, 0.95, seed)
     image = table.image.to_numpy()
-    print("| what decides | AUROC | less than the image | Brier |\n|---|---|---|---|")
+    print("| what decides | AUROC | less than the image |\n|---|---|---|")
     for name, scores in {"the bundle's image": image, **systems}.items():
         found = bootstrap.figure(auroc, labels, scores, "one class")
         less = bootstrap.difference(auroc, labels, image, scores, "one class")
-        error = bootstrap.figure(brier, labels, scores, "no rows")
-        print(f"| {name} | {show(found)} | {show(less)} | {show(error)} |")
+        print(f"| {name} | {show(found)} | {show(less)} |")
     beside = systems["image beside annotations as words"]
     first, second = (at_sensitivity(scores, labels, 0.9) for scores in (image, beside))
     only_image, only_fused, p = mcnemar(
         labels, (image >= first).astype(np.int8), (beside >= second).astype(np.int8)
     )
+    print(f"\nBrier score of the image: {show(bootstrap.figure(brier, labels, image, 'no rows'))}.")
     print(
-        f"\nAt a sensitivity of 0.9 the image alone is right where words beside it are wrong on {only_image} "
+        f"At a sensitivity of 0.9 the image alone is right where words beside it are wrong on {only_image} "
         f"rows, the other way round on {only_fused} (McNemar p = {p:.2g}).\n"
     )
 
