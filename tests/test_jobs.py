@@ -87,15 +87,21 @@ def _submit(address: str, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         "--",
         sys.executable,
     ]
-    return subprocess.run(
-        [*command, *entrypoint],
-        cwd=ROOT,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    # The head answers before its agent has started, which takes long on a busy machine.
+    for _ in range(20):
+        done = subprocess.run(
+            [*command, *entrypoint],
+            cwd=ROOT,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if "No available agent" not in done.stderr:
+            break
+        time.sleep(3)
+    return done
 
 
 def test_a_job_fills_the_store_and_a_bad_one_fails_with_its_reason(head: str, tmp_path: Path) -> None:
