@@ -58,12 +58,10 @@ def boxes_by_image(path: Path) -> dict[str, NDArray[np.float32]]:
 
 def unseen_fractures(bundle: Bundle, manifest: Path, boxed: set[str]) -> list[dict[str, Any]]:
     """Return the manifest's rows that are judged; ends with a line when there are none."""
-    rows = [
-        row
-        for row in read_table(manifest, MANIFEST).to_pylist()
-        if row["status"] == "ok" and row["label"] == 1 and row["image_id"] in boxed
-    ]
-    unseen = [row for row in rows if row["image_id"] not in bundle.training_ids]
+    known = read_table(manifest, MANIFEST).to_pylist()
+    fitted = {row["group"] for row in known if row["image_id"] in bundle.training_ids}
+    rows = [row for row in known if row["status"] == "ok" and row["label"] == 1 and row["image_id"] in boxed]
+    unseen = [row for row in rows if row["group"] not in fitted]
     if not unseen:
         raise SystemExit(
             f"none of {len(rows)} fractured radiographs with boxes is new to the bundle; "
