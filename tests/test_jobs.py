@@ -50,6 +50,8 @@ def head() -> Iterator[str]:
     command = [
         SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2",
         f"--port={_free_port()}", f"--dashboard-port={address.rpartition(':')[2]}",
+        # Its default port may be another cluster's, and without it the agent takes no jobs.
+        "--dashboard-agent-listen-port=0", f"--ray-client-server-port={_free_port()}",
         "--include-dashboard=true", f"--temp-dir={session.name}",
     ]  # fmt: skip
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, env=_environment())
