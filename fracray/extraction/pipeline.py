@@ -15,22 +15,16 @@ import ray.exceptions
 from fracray.captions.captioner import captioner_image_size
 from fracray.config import Config
 from fracray.errors import ClusterError, FracrayError
-from fracray.extraction.attempts import DEATHS, survive
 from fracray.extraction.captioning import CaptionRows
 from fracray.extraction.cluster import RayLedger, book, connected, find_blocks
 from fracray.extraction.embedding import EmbedRows
 from fracray.extraction.plan import Plan, plan_extraction
+from fracray.extraction.processes import ModelActor, read_block
 from fracray.extraction.reading import read_rows
 from fracray.extraction.store import Feature, FeatureStore
 from fracray.extraction.summary import Counts, ExtractionSummary, FeatureSummary, OnProgress
 from fracray.extraction.writing import write_rows
 from fracray.location import Location
-
-_MODEL_STEPS: Mapping[Feature, tuple[str, str]] = {
-    "captions": ("captioning", "caption_pixels"),
-    "embeddings": ("embedding", "vision_pixels"),
-}
-"""What each model's step is called, and the column of the pixels it takes."""
 
 
 def extract(
@@ -125,7 +119,7 @@ def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, 
     image_size = captioner_image_size(config.captions) if "captions" in plan.pools else 0
     with _quiet_ray_data(), _errors_of_workers():
         data = ray.data.from_arrow_refs(find_blocks(work, rows_per_block)).map_batches(
-            _read,
+            read_block,
             fn_args=(steps.read, (config.radiographs, image_size, config.vision.preprocessing), ledger),
             batch_format="pyarrow",
             batch_size=None,
@@ -140,7 +134,7 @@ def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, 
             model, settings, sizes = models[feature]
             arguments = (settings, work.fingerprints[feature], *sizes, pool.threads)
             data = data.map_batches(
-                _Actor,
+                ModelActor,
                 fn_constructor_args=(feature, model, arguments, ledger),
                 compute=ray.data.ActorPoolStrategy(size=pool.actors),
                 batch_format="pyarrow",
@@ -158,49 +152,6 @@ def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, 
             compute=tasks,
         )
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-
-def _read(
-    table: pa.Table, read: Callable[..., pa.Table], arguments: tuple[Any, ...], ledger: RayLedger
-) -> pa.Table:
-    return survive(table, lambda rows: read(rows, *arguments), "reading", None, ledger)
-
-
-class _Actor:
-    """Holds one model in a process of its own.
-
-    An error of ours on loading waits for the first rows: one that is raised while an actor starts reaches the
-    driver as a page of text only, after attempts to start it again.
-    """
-
-    def __init__(
-        self,
-        feature: Feature,
-        model: Callable[..., Callable[[pa.Table], pa.Table]],
-        arguments: tuple[Any, ...],
-        ledger: RayLedger,
-    ) -> None:
-        self._name, self._pixels = _MODEL_STEPS[feature]
-        self._ledger = ledger
-        self._error: FracrayError | None = None
-        # The same after each restart.
-        loading = f"loading in {ray.get_runtime_context().get_actor_id()}"
-        if ledger.begin(loading) > DEATHS:
-            self._error = ClusterError(
-                f"loading the model for {self._name} killed its process each time, most likely for lack of "
-                "memory; use a smaller model, fewer actors or a larger machine"
-            )
-            return
-        try:
-            self._step = model(*arguments)
-        except FracrayError as error:
-            self._error = error
-        ledger.end(loading)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        if self._error is not None:
-            raise self._error
-        return survive(table, self._step, self._name, self._pixels, self._ledger)
 
 
 @contextlib.contextmanager
