@@ -1,7 +1,10 @@
 """The command `fracray`."""
 
+import ast
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.resources import files
 from typing import Annotated
 
 import typer
@@ -31,30 +34,46 @@ def config_command(config: ConfigFile = None, profile: Profile = None, overrides
     typer.echo(yaml.safe_dump(resolve(config, profile, overrides).model_dump(), sort_keys=False), nl=False)
 
 
-def _add_commands() -> None:
-    # Imported here: torch, transformers and ray take seconds, which `--version` and `config` need not pay.
-    from fracray.cli import answers, demo, features, fitting, radiographs, store
+_MODULES = {
+    "phantoms": "radiographs",
+    "manifest": "radiographs",
+    "extract": "features",
+    "features": "store",
+    "search": "fitting",
+    "train": "fitting",
+    "evaluate": "fitting",
+    "predict": "predict",
+    "serve": "serve",
+    "demo": "demo",
+}
+"""The commands in the order in which a user meets them, and the module of `fracray.cli` that holds each."""
 
-    for command in (
-        radiographs.phantoms,
-        radiographs.manifest,
-        features.extract,
-        fitting.search,
-        fitting.train,
-        fitting.evaluate,
-        answers.predict,
-        answers.serve,
-        demo.demo,
-    ):
-        app.command()(command)
-    app.add_typer(store.app, name="features")
+
+def _add(name: str) -> None:
+    module = import_module(f"fracray.cli.{_MODULES[name]}")
+    if name == "features":
+        app.add_typer(module.app, name=name)
+    else:
+        app.command(name)(getattr(module, name))
+
+
+def _add_line_of_help(name: str) -> None:
+    source = files("fracray.cli").joinpath(f"{_MODULES[name]}.py").read_text()
+    parsed = ast.parse(source)
+    functions = [part for part in parsed.body if isinstance(part, ast.FunctionDef) and part.name == name]
+    app.command(name, help=ast.get_docstring(functions[0] if functions else parsed))(lambda: None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error of ours ends it with one line and the error's exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] not in (["--version"], ["config"]):
-        _add_commands()
+    asked = arguments[0] if arguments else "--help"
+    # torch, Ray and Gradio take seconds to import: each command pays for its own module, the list for none.
+    if asked in _MODULES:
+        _add(asked)
+    else:
+        for name in _MODULES:
+            _add_line_of_help(name)
     try:
         app(arguments)
     except FracrayError as error:

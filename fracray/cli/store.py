@@ -1,4 +1,4 @@
-"""Commands: features ls, show, compact, export."""
+"""Look into the feature store, tidy it, take it elsewhere: ls, show, compact, export."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ from fracray.extraction.store import FEATURES, Feature, FeatureStore
 from fracray.location import Location
 from fracray.schema import MANIFEST, read_table
 
-app = typer.Typer(no_args_is_help=True, help="Look into the feature store, tidy it, take it elsewhere.")
+app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 StoreFolder = Annotated[str, typer.Argument(help="folder of the feature store; path or s3:// URI")]
 SAMPLES = 3

@@ -45,3 +45,18 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     assert done.returncode == code
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_lists_every_command_and_imports_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from fracray.cli.app import main\n"
+        "try: main(['--help'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *listed, torch_imported = done.stdout.splitlines()
+    rows = {line.split()[1] for line in listed if line.startswith("│")}
+    commands = ("phantoms", "manifest", "extract", "features", "search", "train", "evaluate", "predict")
+    assert {"config", *commands, "serve", "demo"} <= rows
+    assert torch_imported == "False"

@@ -9,7 +9,7 @@ import pytest
 from fracray.bundle.bundle import load_bundle
 from fracray.captions.captioner import open_captioner
 from fracray.cli import fitting
-from fracray.cli.answers import answer_file
+from fracray.cli.predict import answer_file
 from fracray.fingerprint import image_id
 from fracray.schema import MANIFEST, write_table
 from tests.serving.conftest import SETTINGS, png

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fracray.bundle import shipped
 from fracray.bundle.bundle import load_bundle, save_bundle
 from fracray.bundle.reliability import reliability
-from fracray.cli import answers
+from fracray.cli import predict, serve
 from fracray.config import ServingSettings
 from fracray.errors import BundleError, UsageError
 from fracray.serving.service import Service
@@ -20,8 +20,8 @@ from tests.bundle.conftest import NOTE, small_config, small_pipeline
 from tests.serving.conftest import png
 
 APP = typer.Typer()
-APP.command()(answers.predict)
-APP.command()(answers.serve)
+APP.command()(predict.predict)
+APP.command()(serve.serve)
 
 
 def run(*arguments: str | Path) -> str:
@@ -67,7 +67,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folders.append(bundle)
         yield Service("http://127.0.0.1:1")
 
-    monkeypatch.setattr(answers, "serve_bundle", stand_in)
+    monkeypatch.setattr(serve, "serve_bundle", stand_in)
     monkeypatch.setattr(Service, "wait", lambda _: None)
     return folders
 

@@ -1,4 +1,4 @@
-"""Commands: predict, serve."""
+"""Command: predict."""
 
 import base64
 from pathlib import Path
@@ -11,12 +11,10 @@ from fracray.bundle.shipped import shipped_bundle
 from fracray.captions.captioner import Captioner, open_captioner, prepare
 from fracray.cli.options import BundleOrShipped
 from fracray.cli.screen import say
-from fracray.config import load_config
 from fracray.errors import FracrayError, RadiographError, UsageError
 from fracray.explain.answer import NOTICE, Answer, answer
 from fracray.fingerprint import image_id
 from fracray.radiographs.read import read_bytes, read_radiograph
-from fracray.serving.service import serve_bundle
 
 
 class SomeRadiographsFailedError(FracrayError):
@@ -54,22 +52,6 @@ def predict(
             _show(image, reply)
     if failed:
         raise SomeRadiographsFailedError(f"{failed} of {len(images)} files could not be read; see above")
-
-
-def serve(
-    bundle: BundleOrShipped = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="for example --set serving.port=8080; repeatable", show_default=False),
-    ] = None,
-) -> None:
-    """Serve a bundle over HTTP until interrupted: /v1/predict, a page at /ui, the API at /docs."""
-    settings = load_config(overrides=overrides or ())
-    folder = bundle or shipped_bundle()
-    with serve_bundle(folder, settings.serving) as service:
-        say(f"bundle: {folder}")
-        say(f"page: {service.url}/ui   API: {service.url}/docs   (stop with Ctrl-C)")
-        service.wait()
 
 
 def answer_file(bundle: Bundle, captioner: Captioner, path: Path, *, with_overlay: bool) -> Answer:

@@ -1,0 +1,27 @@
+"""Command: serve."""
+
+from typing import Annotated
+
+import typer
+
+from fracray.bundle.shipped import shipped_bundle
+from fracray.cli.options import BundleOrShipped
+from fracray.cli.screen import say
+from fracray.config import load_config
+from fracray.serving.service import serve_bundle
+
+
+def serve(
+    bundle: BundleOrShipped = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="for example --set serving.port=8080; repeatable", show_default=False),
+    ] = None,
+) -> None:
+    """Serve a bundle over HTTP until interrupted: /v1/predict, a page at /ui, the API at /docs."""
+    settings = load_config(overrides=overrides or ())
+    folder = bundle or shipped_bundle()
+    with serve_bundle(folder, settings.serving) as service:
+        say(f"bundle: {folder}")
+        say(f"page: {service.url}/ui   API: {service.url}/docs   (stop with Ctrl-C)")
+        service.wait()
