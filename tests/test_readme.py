@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@cache
 def _commands() -> dict[str, set[str]]:
     """Every command of the command line with the options it takes."""
-    if len(command_line.app.registered_commands) == 1:
-        command_line._add_commands()
+    for name in command_line.COMMANDS:
+        command_line.add_command(name)
     group = typer.main.get_command(command_line.app)
     return {
         name: {option for parameter in command.params for option in parameter.opts}

@@ -34,7 +34,7 @@ def config_command(config: ConfigFile = None, profile: Profile = None, overrides
     typer.echo(yaml.safe_dump(resolve(config, profile, overrides).model_dump(), sort_keys=False), nl=False)
 
 
-_MODULES = {
+COMMANDS = {
     "phantoms": "radiographs",
     "manifest": "radiographs",
     "extract": "features",
@@ -49,8 +49,9 @@ _MODULES = {
 """The commands in the order in which a user meets them, and the module of `fracray.cli` that holds each."""
 
 
-def _add(name: str) -> None:
-    module = import_module(f"fracray.cli.{_MODULES[name]}")
+def add_command(name: str) -> None:
+    """Import one of `COMMANDS` and make it known to `app`."""
+    module = import_module(f"fracray.cli.{COMMANDS[name]}")
     if name == "features":
         app.add_typer(module.app, name=name)
     else:
@@ -58,7 +59,7 @@ def _add(name: str) -> None:
 
 
 def _add_line_of_help(name: str) -> None:
-    source = files("fracray.cli").joinpath(f"{_MODULES[name]}.py").read_text()
+    source = files("fracray.cli").joinpath(f"{COMMANDS[name]}.py").read_text()
     parsed = ast.parse(source)
     functions = [part for part in parsed.body if isinstance(part, ast.FunctionDef) and part.name == name]
     app.command(name, help=ast.get_docstring(functions[0] if functions else parsed))(lambda: None)
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     asked = arguments[0] if arguments else "--help"
     # torch, Ray and Gradio take seconds to import: each command pays for its own module, the list for none.
-    if asked in _MODULES:
-        _add(asked)
+    if asked in COMMANDS:
+        add_command(asked)
     else:
-        for name in _MODULES:
+        for name in COMMANDS:
             _add_line_of_help(name)
     try:
         app(arguments)
