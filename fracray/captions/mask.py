@@ -9,7 +9,7 @@ _WORDS = (
     r"[\w-]*fractur[\w-]*", "fxs?", r"fra(?:tur|tcur|cur|ctre)\w*", r"br(?:ea|o)k\w*", r"buckl\w*", "torus",
     "greenstick", r"avuls\w*", "hairline", "salter-harris", r"disrupt\w*", r"breach\w*", r"discontinu\w*",
     r"continuous", r"interrupt\w*", "step[- ]off", r"(?:ab)?normal\w*", "unremarkable", "intact", "nad",
-    r"patholog\w*", r"injur\w*", r"traum\w*", "positive", "negative", "present",
+    "smooth", r"patholog\w*", r"injur\w*", r"traum\w*", "positive", "negative", "present",
     # denied
     "no", "not", r"\w+n['\u2019]t", "none", "nil", "nor", "unbroken",
     "neither", "never", "without", "cannot", r"absen\w*", r"lack\w*", "free", "nothing", "devoid",

@@ -33,6 +33,11 @@ def test_the_impression_and_the_words_of_a_verdict_go_and_the_others_stay() -> N
     )
 
 
+def test_sound_and_broken_bones_look_alike_once_masked() -> None:
+    assert mask_verdict("Cortex: smooth.\nImpression: No fracture seen.") == "Cortex: ."
+    assert mask_verdict("Cortex: broken.\nImpression: Fracture.") == "Cortex: ."
+
+
 def test_the_impression_of_json_goes() -> None:
     assert mask_verdict('{"Bones": "radius", "Impression": "Colles of the wrist"}') == "Bones: radius"
 
