@@ -28,10 +28,20 @@ LOOKALIKES = ("nutrient canal", "growth plate", "skin fold", "cast", "healed fra
               "collimator edge")  # fmt: skip
 
 
-class Heads(nn.Module):
+class FractureMap(nn.Module):
+    """Fracture logit of each patch, and how the picture's follows from theirs (see `map_losses`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Linear(VISION_WIDTH, 1)
+        self.anywhere = nn.Parameter(torch.tensor([1.0, -2.0]))
+        nn.init.constant_(self.patches.bias, -3.0)
+
+
+class Heads(FractureMap):
     """What the tower is taught through, and what is thrown away afterwards.
 
-    `patches`: fracture logit of a patch. `changes`: what the fracture changed in it, pixel by pixel.
+    `changes`: what the fracture changed in a patch, pixel by pixel.
     `picture`: fracture, swelling, metal, marker, look-alikes, then the attributes' words, all from the mean
     over patches.
     """
@@ -43,11 +53,8 @@ class Heads(nn.Module):
             for name, read in ATTRIBUTES.items()
         }
         self.flags = 4 + len(LOOKALIKES)
-        self.patches = nn.Linear(VISION_WIDTH, 1)
         self.changes = nn.Linear(VISION_WIDTH, PATCH * PATCH)
         self.picture = nn.Linear(VISION_WIDTH, self.flags + sum(map(len, self.words.values())))
-        self.anywhere = nn.Parameter(torch.tensor([1.0, -2.0]))
-        nn.init.constant_(self.patches.bias, -3.0)
 
     def targets(self, truths: list[PhantomTruth]) -> tuple[Tensor, Tensor]:
         """Return flags float32 [n, flags] and word indices int64 [n, attributes], -100 where there is

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_model, save_model
 
@@ -28,7 +29,7 @@ from fracray.captions.tiny.phantom_set import (
     share,
 )
 from fracray.captions.tiny.vision_training import train_on_crops, train_on_pictures
-from fracray.captions.tiny.words_training import image_features, train_words
+from fracray.captions.tiny.words_training import Lesson, image_features, train_words
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +133,14 @@ def _words_stage(rank: int, work: Path, plan: Plan) -> None:
     data = share(words_set(work, plan), rank, plan.processes)
     model, processor = _fresh_model(work, plan)
     model.model.vision_tower.load_state_dict(tower.state_dict())
-    features = image_features(tower, data.pixels)
+    fractured = np.array([truth.label == 1 for truth in data.truths])
+    lesson = Lesson(
+        image_features(tower, data.pixels),
+        fractured,
+        lambda row, wording, impression: write_findings(data.truths[row], wording, impression=impression),
+    )
     prompts = [load_prompt(name) for name in PROMPTS]
-    train_words(model, processor, data, features, prompts, plan.word_steps, plan.seed + 2 + 1000 * rank)
+    train_words(model, processor, lesson, prompts, plan.word_steps, plan.seed + 2 + 1000 * rank)
     _keep(rank, model, work / "words.safetensors")
 
 

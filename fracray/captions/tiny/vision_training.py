@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fracray.captions.tiny.heads import Heads, encode, held_out_figures
+from fracray.captions.tiny.heads import FractureMap, Heads, encode, held_out_figures
 from fracray.captions.tiny.parallel import steps
 from fracray.captions.tiny.phantom_set import PhantomSet
 from fracray.captions.tiny.views import (
@@ -101,11 +101,12 @@ def train_on_pictures(
         planes = moved(np.concatenate([pair_planes(data, pair) for pair in chosen]), rng)
         rows = np.stack([2 * chosen, 2 * chosen + 1], axis=1).ravel()
         flags, words = heads.targets([data.truths[i] for i in rows])
-        places = bony_places(planes[:, PIXELS], shown, rng) if shown else None
+        # Chosen on the sound picture for both: the choice says nothing about the fracture.
+        places = bony_places(planes[1::2, PIXELS], shown, rng).repeat_interleave(2, 0) if shown else None
         with torch.autocast("cpu", torch.bfloat16):
             tokens = encode(tower, exposed(planes[:, PIXELS], rng), places)
             picture = heads.picture(tokens.mean(1)).float()
-            dense, anywhere = _map_losses(heads, tokens, planes, places, flags[:, 0])
+            dense, anywhere = map_losses(heads, tokens, planes[:, MASK], flags[:, 0], places)
         step(2 * dense + anywhere + _picture_loss(heads, picture, flags, words))
         if progress >= checked + REPORT_EVERY:
             checked = progress
@@ -113,12 +114,15 @@ def train_on_pictures(
     record({"share of steps": 1.0} | held_out_figures(tower, heads, held_out))
 
 
-def _map_losses(
-    heads: Heads, tokens: Tensor, planes: np.ndarray, places: Tensor | None, fractured: Tensor
+def map_losses(
+    heads: FractureMap, tokens: Tensor, masks: np.ndarray, fractured: Tensor, places: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Per patch: whether the fracture touches it. Per picture: whether any patch says so (log-sum-exp), which
-    teaches on the patches that look like a fracture and are none."""
-    touched = touched_patches(planes[:, MASK])
+    """Return the losses of the fracture map. Per patch: whether the fracture touches it. Per picture: whether
+    any patch says so (log-sum-exp), which teaches on the patches that look like a fracture and are none.
+
+    `masks` 0/1 [n, s, s]; `fractured` float32 [n]; `places` [n, t]: the patches that `tokens` are of.
+    """
+    touched = touched_patches(masks)
     touched = touched if places is None else touched.gather(1, places)
     logits = heads.patches(tokens)[..., 0].float()
     where = functional.binary_cross_entropy_with_logits(logits, touched, pos_weight=torch.tensor(4.0))

@@ -5,6 +5,8 @@ learn hundreds of pictures a second. The weights that NF4 will round are rounded
 """
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,8 @@ from torch.nn.utils import parametrize
 
 from fracray.captions.prompt import Prompt, chat_message
 from fracray.captions.tiny.architecture import IMAGE_SIZE, IMAGE_TOKENS, PATCH
-from fracray.captions.tiny.findings_text import write_findings
 from fracray.captions.tiny.heads import encode
 from fracray.captions.tiny.parallel import steps
-from fracray.captions.tiny.phantom_set import PhantomSet
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,26 @@ class _RoundedToNF4(nn.Module):
         return straight
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """Pictures and what to write of them.
+
+    `features` bfloat16 [n, t, d]: their image tokens. `fractured` bool [n]. `write(row, seed, impression)`:
+    the findings, with the impression or without it.
+    """
+
+    features: Tensor
+    fractured: np.ndarray
+    write: Callable[[int, int, bool], str]
+
+
 def train_words(
-    model: Any, processor: Any, data: PhantomSet, features: Tensor, prompts: list[Prompt], count: int,
-    seed: int, *, batch: int = 32,
+    model: Any, processor: Any, lesson: Lesson, prompts: list[Prompt], count: int, seed: int,
+    *, batch: int = 32, fractured_share: float = FRACTURED_SHARE,
 ) -> None:  # fmt: skip
     """Train projector and language model to write the findings of each picture in `count` steps.
 
-    `features` [n, t, d]: the image tokens of the pictures. The first prompt is asked most.
+    The first prompt is asked most; a batch holds `fractured_share` fractured pictures.
     """
     rng = np.random.default_rng(seed)
     language, projector = model.model.language_model, model.model.multi_modal_projector
@@ -84,22 +97,24 @@ def train_words(
     questions = [_question(processor, prompt) for prompt in prompts]
     shares = np.array([FIRST_PROMPT, *[(1 - FIRST_PROMPT) / (len(prompts) - 1)] * (len(prompts) - 1)])
     rounded = False
+    fractured = round(fractured_share * batch)
     parameters = [*language.parameters(), *projector.parameters()]
     for progress, step in steps(parameters, count, 1.5e-3, log.info, [language.embed_tokens.weight]):
         if progress >= ROUNDED_FROM and not rounded:
             for module in linears:
                 parametrize.register_parametrization(module, "weight", _RoundedToNF4())
             rounded = True
-        pairs = rng.choice(len(data) // 2, batch, replace=False)
-        fractured = round(FRACTURED_SHARE * batch)
-        rows = np.concatenate([2 * pairs[:fractured], 2 * pairs[fractured:] + 1])
-        seen = features[rows].float()
+        rows = np.concatenate(
+            [
+                rng.choice(np.flatnonzero(lesson.fractured), fractured, replace=False),
+                rng.choice(np.flatnonzero(~lesson.fractured), batch - fractured, replace=False),
+            ]
+        )
+        seen = lesson.features[rows].float()
         seen = seen + NOISE * torch.randn_like(seen)
         asked = int(rng.choice(len(prompts), p=shares))
         impression = prompts[asked].asks_for_impression
-        answers = [
-            write_findings(data.truths[i], int(rng.integers(2**31)), impression=impression) for i in rows
-        ]
+        answers = [lesson.write(int(row), int(rng.integers(2**31)), impression) for row in rows]
         step(_loss(model, processor.tokenizer, questions[asked], seen, answers, weights))
     for module in linears if rounded else []:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
