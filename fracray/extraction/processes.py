@@ -14,6 +14,7 @@ from fracray.errors import ClusterError, FracrayError
 from fracray.extraction.attempts import DEATHS, survive
 from fracray.extraction.cluster import RayLedger
 from fracray.extraction.store import Feature
+from fracray.memory import keep_freed_memory
 
 _MODEL_STEPS: Mapping[Feature, tuple[str, str]] = {
     "captions": ("captioning", "caption_pixels"),
@@ -46,6 +47,7 @@ class ModelActor:
         self._name, self._pixels = _MODEL_STEPS[feature]
         self._ledger = ledger
         self._error: FracrayError | None = None
+        keep_freed_memory()
         # The same after each restart.
         loading = f"loading in {ray.get_runtime_context().get_actor_id()}"
         if ledger.begin(loading) > DEATHS:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fracray.memory import keep_freed_memory
 from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import Precision, choose_device, embedding_arithmetic
 from fracray.vision.normalise import normalise
@@ -58,6 +59,7 @@ def _in_batches(
 ) -> NDArray[np.float32]:
     place = choose_device(device)
     backbone.eval().to(place)
+    keep_freed_memory()
     parts = []
     with torch.inference_mode(), embedding_arithmetic(place, precision):
         # One batch even where there are no pixels, so that their absence has a width.

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
+from fracray.memory import keep_freed_memory
 from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import (
     Precision,
@@ -102,6 +103,7 @@ def learn(
     on_epoch: OnEpoch | None = None,
 ) -> None:
     """Teach `stages`, in place, the `labels` of the `rows` of `frozen`; the rest as in `finetune`."""
+    keep_freed_memory()
     counts = np.bincount(labels, minlength=2)
     if counts.min() == 0:
         raise UsageError(

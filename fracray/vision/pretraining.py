@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fracray.config import FinetuneSettings, Preprocessing
+from fracray.memory import keep_freed_memory
 from fracray.radiographs.phantoms import make_phantom
 from fracray.radiographs.phantoms.anatomy import REGIONS
 from fracray.radiographs.phantoms.lookalikes import LOOKALIKES
@@ -165,6 +166,7 @@ def pretrain(
     `altered` a part of the pictures is altered and the network has to find where. AdamW under a one-cycle
     learning rate. The same seed gives the same weights on one machine.
     """
+    keep_freed_memory()
     network.requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
     count = len(phantoms.pixels)

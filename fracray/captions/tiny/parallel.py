@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
+from fracray.memory import keep_freed_memory
+
 WARM_UP = 0.04
 """Share of the steps in which the learning rate rises."""
 
@@ -51,6 +53,7 @@ def steps(
     The learning rate warms up to `rate`, then falls along a cosine. Inside `run_parallel` the processes share
     their gradients, so every process must ask for the same count.
     """
+    keep_freed_memory()
     optimisers = _optimisers(parameters, {id(parameter) for parameter in embeddings})
     reported = time.monotonic()
     losses: deque[float] = deque([0.0], maxlen=100)
