@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/installed
 FRACRAY := $(VENV)/bin/fracray
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check chaos setup clean
 demo: $(STAMP)
 	$(FRACRAY) demo --out demo
 
@@ -16,6 +16,9 @@ check: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+chaos: $(STAMP)
+	$(VENV)/bin/python benchmarks/chaos.py
 
 setup: $(STAMP)
 
