@@ -9,7 +9,7 @@ of a network whose classifier, last layers, or all layers forgot what they learn
 map of one value counts 0). They mean something only where the held-out
 AUROC says that the network sees.
 
-    python benchmarks/explain.py [--pairs 500] [--held-out 120] [--epochs 24] [--picture FILE]
+    python benchmarks/explain.py [--pairs 1200] [--held-out 200] [--epochs 30] [--picture FILE]
 """
 
 import argparse
@@ -17,6 +17,7 @@ import copy
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -143,7 +144,7 @@ def learned(pairs: list[Pair], epochs: int) -> Backbone:
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
-        print(f"epoch {epoch + 1}: loss {np.mean(losses):.3f}", flush=True)
+        print(f"epoch {epoch + 1}: loss {np.mean(losses):.3f}", file=sys.stderr, flush=True)
     return network.eval().requires_grad_(False)
 
 
@@ -224,9 +225,9 @@ def strip(network: Backbone, classifier: Classifier, captions: list[str], shown:
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=500, help="phantoms learned from")
+    parser.add_argument("--pairs", type=int, default=2000, help="phantoms learned from")
     parser.add_argument("--held-out", type=int, default=120)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render")
     parser.add_argument("--picture", type=Path, help="PNG of eight held-out cut-outs with their heat maps")
     asked = parser.parse_args()
