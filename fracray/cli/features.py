@@ -121,8 +121,11 @@ def _show(summary: ExtractionSummary) -> None:
         for reason, count in feature.failures.items():
             say(f"    {count} x {reason}")
     _show_captions(summary)
-    busy = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in summary.busy_seconds.items())
-    say(f"  time by step, summed over workers: {busy}")
+    busy = summary.busy_seconds
+    steps = ", ".join(
+        f"{step} {busy[step]:.0f} s ({n:.3g} per second)" for step, n in summary.step_rates.items()
+    )
+    say(f"  workers' time: {steps}")
 
 
 def _show_captions(summary: ExtractionSummary) -> None:

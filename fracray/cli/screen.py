@@ -43,23 +43,27 @@ def progress(label: str) -> Iterator[Report]:
 
             yield report
         return
-    started = last = time.monotonic()
+    last = time.monotonic()
+    first: tuple[float, int] | None = None
 
     def report_line(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        if first is None and done:
+            first = now, done
         if done >= total or now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            parts = (f"{label}: {done} of {total}", note, _pace(done, total, now - started))
+            parts = (f"{label}: {done} of {total}", note, _pace(done, total, now, first))
             say(" ".join(part for part in parts if part))
 
     yield report_line
 
 
-def _pace(done: int, total: int, seconds: float) -> str:
-    if not done or seconds < 1:
+def _pace(done: int, total: int, now: float, first: tuple[float, int] | None) -> str:
+    """Say how fast it goes since the `first` part was done: starting takes time that the rest does not."""
+    if first is None or done == first[1] or now - first[0] < 1:
         return ""
-    rate = done / seconds
+    rate = (done - first[1]) / (now - first[0])
     return f"{rate:.1f} per second, {(total - done) / rate:.0f} s left"
 
 

@@ -39,7 +39,12 @@ class FeatureSummary:
     @property
     def done(self) -> int:
         """Rows written that did not fail."""
-        return sum(self.by_status.values()) - self.failed
+        return self.written - self.failed
+
+    @property
+    def written(self) -> int:
+        """Rows written, whatever their status."""
+        return sum(self.by_status.values())
 
 
 COUNTED_CAPTIONS = 10_000
@@ -95,6 +100,15 @@ class ExtractionSummary:
     def rate(self) -> float:
         """Rows per second, start of Ray and loading of the models included."""
         return self.worked / self.seconds if self.seconds else 0.0
+
+    @property
+    def step_rates(self) -> dict[str, float]:
+        """Rows per second of one worker's time, by step; the slowest step needs the most workers."""
+        rows = dict.fromkeys(STEPS, self.worked) | {
+            "captioning": self.captions.written if self.captions else 0,
+            "embedding": self.embeddings.written,
+        }
+        return {step: rows[step] / seconds for step, seconds in self.busy_seconds.items() if seconds > 0}
 
 
 class Counts:

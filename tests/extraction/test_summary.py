@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from fracray.captions.captioner import SelfTest
-from fracray.extraction.summary import Counts
+from fracray.extraction.summary import CaptionVariety, Counts, ExtractionSummary, FeatureSummary
 
 TEST = SelfTest("Region: hand.", "ok", 40, 2.0, 21, 3_800_000_000, "cuda:0")
 
@@ -51,3 +51,12 @@ def test_readable_captions_and_self_tests_are_told() -> None:
     assert counts.self_tests == [TEST]
     assert "20 per second" in counts.self_tests[0].sentence()
     assert "3.8 GB on cuda:0" in counts.self_tests[0].sentence()
+
+
+def test_the_rate_of_a_step_counts_the_rows_that_took_it() -> None:
+    captions = FeatureSummary("a", 0, 0, {"ok": 30, "failed": 10}, {"broken": 10})
+    embeddings = FeatureSummary("b", 60, 0, {"ok": 40}, {})
+    busy = {"reading": 2.0, "decoding": 5.0, "captioning": 20.0, "embedding": 4.0, "writing": 0.0}
+    variety = CaptionVariety(30, 30, {})
+    summary = ExtractionSummary(100, 100, captions, embeddings, variety, (), 50.0, busy)
+    assert summary.step_rates == {"reading": 50, "decoding": 20, "captioning": 2, "embedding": 10}
