@@ -22,6 +22,14 @@ from fracray.location import Location
 ROWS_PER_SPAN = 100_000
 """About 15 MB of ids and paths: little for a worker, and few enough spans that each is worth its scan."""
 
+_ONE_BATCH_AT_A_TIME = {
+    "batch_size": 16_384,
+    "batch_readahead": 1,
+    "fragment_readahead": 1,
+    "use_threads": False,
+    "fragment_scan_options": ds.ParquetFragmentScanOptions(pre_buffer=False),
+}
+"""Of a manifest most rows are read to be left out; Arrow would hold many row groups of them at once."""
 
 _Flags = dict[Feature, pa.Array]
 """For each usable row of a span, a yes or no by feature."""
@@ -57,15 +65,18 @@ class Work:
         return self._compared(number)[0]
 
     def counts(self, number: int) -> SpanCounts:
-        """Count what `rows` returns, and what the store holds already."""
+        """Count what `rows` returns, and what the store holds already; returns all memory it took."""
         work, held, failed, rows = self._compared(number)
-        return SpanCounts(
+        counts = SpanCounts(
             rows=rows,
             todo=work.num_rows,
             wanted={feature: _count(work[f"want_{feature}"]) for feature in FEATURES},
             present={feature: _count(held[feature]) for feature in FEATURES},
             failed={feature: _count(failed[feature]) for feature in FEATURES},
         )
+        del work, held, failed
+        pa.default_memory_pool().release_unused()
+        return counts
 
     def _compared(self, number: int) -> tuple[pa.Table, _Flags, _Flags, int]:
         """Return the work, which usable rows the store holds, which of those stand as failed, and how many
@@ -119,7 +130,7 @@ def _dataset(manifest: Location) -> ds.Dataset:
 def _usable(manifest: Location, span: Span) -> pa.Table:
     """Return image_id and uri of the span's rows with status ok, each image once, ordered by image_id."""
     wanted = (pc.field("status") == "ok") & span.condition("image_id")
-    rows = _dataset(manifest).to_table(columns=["image_id", "uri"], filter=wanted)
+    rows = _dataset(manifest).to_table(["image_id", "uri"], wanted, **_ONE_BATCH_AT_A_TIME)
     once = rows.group_by("image_id", use_threads=False).aggregate([("uri", "first")])
     return once.rename_columns(["image_id", "uri"]).sort_by("image_id")
 
