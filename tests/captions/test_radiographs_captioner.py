@@ -10,6 +10,7 @@ from PIL import Image
 
 from fracray.captions.findings import parse_findings
 from fracray.captions.tiny.architecture import IMAGE_SIZE
+from fracray.captions.tiny.radiograph_card import agreement
 from fracray.captions.tiny.radiograph_findings import place, write_radiograph_findings
 from fracray.captions.tiny.radiograph_set import (
     Annotations,
@@ -100,8 +101,17 @@ def test_every_radiograph_is_captioned_by_one_that_has_not_seen_it(tmp_path: Pat
     assert set(captions["image_id"].to_pylist()) == {str(i) for i in range(72)}
     made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.safetensors")}
     assert len(made) == 4
+    assert "| region right | 0." in (folder / "README.md").read_text()
     assert make_radiograph_captioners(radiographs(3), tmp_path, plan) == folder
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_agreement_counts_what_is_named_rightly() -> None:
+    texts = [write_radiograph_findings(row, 0) for row in (SOUND, BROKEN, SOUND, BROKEN)]
+    found = agreement(texts, [SOUND, BROKEN, BROKEN, BROKEN])
+    assert (found.region, found.projection) == (0.75, 0.75)
+    assert (found.sensitivity, found.specificity) == (pytest.approx(2 / 3), 1)
+    assert (found.findings_ok, found.distinct, found.fractured) == (4, 2, 3)
 
 
 def test_two_folds_are_too_few(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ from transformers import Gemma3ForConditionalGeneration
 from fracray.captions.captioner import model_source, open_captioner
 from fracray.captions.prompt import PROMPTS, load_prompt
 from fracray.captions.tiny.architecture import build_model, build_processor, build_tower
+from fracray.captions.tiny.radiograph_card import agreement, write_radiograph_card
 from fracray.captions.tiny.radiograph_findings import write_radiograph_findings
 from fracray.captions.tiny.radiograph_set import Annotations, RadiographSet, box_masks, mirrored
 from fracray.captions.tiny.radiograph_vision import (
@@ -40,11 +41,14 @@ FRACTURED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class RadiographPlan:
-    """Steps of eyes and words, and how many altered versions of each radiograph the words learn from."""
+    """Steps of eyes and words, and how many altered versions of each radiograph the words learn from.
+
+    With more word steps the words learn their few fractured radiographs by heart.
+    """
 
     seed: int
     eye_steps: int = 800
-    word_steps: int = 450
+    word_steps: int = 200
     versions: int = 4
     processes: int = 2
 
@@ -66,14 +70,16 @@ def make_radiograph_captioners(data: RadiographSet, work: Path, plan: Radiograph
     missing = [fold for fold in (*folds, None) if not _folder(work, fold).exists()]
     with ProcessPoolExecutor(plan.processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(_train_one, data=data, work=work, plan=plan), missing))
-    captions: dict[str, str | None] = {}
+    captions: dict[str, str] = {}
     for fold in folds:
         unseen = data.rows(np.flatnonzero(data.folds == fold))
         captioner = open_captioner(CaptionSettings(model=str(_folder(work, fold))))
         answers = captioner.caption(list(unseen.pixels))
-        captions |= {name: answer.text for name, answer in zip(unseen.image_ids, answers, strict=True)}
+        captions |= {name: answer.text or "" for name, answer in zip(unseen.image_ids, answers, strict=True)}
     table = pa.table({"image_id": list(captions), "caption": list(captions.values())})
     pq.write_table(table, work / "out_of_fold.parquet")
+    figures = agreement([captions[name] for name in data.image_ids], data.annotations)
+    write_radiograph_card(_folder(work, None), asdict(plan), len(folds), figures)
     return _folder(work, None)
 
 
