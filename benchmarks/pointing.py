@@ -121,7 +121,8 @@ def print_table(rows: list[Judged]) -> None:
     only_map, only_guess, p = mcnemar(np.ones(len(rows), np.int8), hits, guesses)
     empty = sum(row.pointed.empty for row in rows)
     print(
-        f"\nThe map alone hits {only_map}, only one of the two guesses {only_guess} (McNemar p = {p:.2g}). "
+        f"\nOn {only_map} radiographs the map hits and neither guess does, on {only_guess} a guess hits and "
+        f"the map does not (McNemar p = {p:.2g}; two guesses have two chances). "
         f"{empty} maps are empty and count as misses."
     )
 
@@ -140,7 +141,8 @@ def main() -> None:
     for number, row in enumerate(unseen_fractures(bundle, asked.manifest, set(boxes))):
         overlay = asked.out / f"{number:04d}.png" if number < asked.overlays else None
         rows.append(judged(bundle, captioner, row, boxes[row["image_id"]], overlay))
-    (asked.out / "pointing.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    found = {"bundle": bundle.id, "data": bundle.data_note, "radiographs": [asdict(row) for row in rows]}
+    (asked.out / "pointing.json").write_text(json.dumps(found, indent=1) + "\n")
     print_table(rows)
 
 

@@ -51,7 +51,7 @@ def search(
     settings = resolve(config, profile, overrides)
     rows = read_rows(read_table(manifest, MANIFEST), store, settings)
     make_search(rows, settings, out, resume)
-    made(out, "search", f"fracray train {manifest} --store {store} --search {out} --out bundle")
+    made(out, "search", f"fracray train {manifest}{_with_store(settings, store)} --search {out} --out bundle")
     say(f"look: optuna-dashboard sqlite:///{out / 'study.db'}")
 
 
@@ -73,7 +73,7 @@ def train(
         settings = with_search(settings, search)
     rows = read_rows(read_table(manifest, MANIFEST), store, settings)
     make_bundle(rows, settings, out, data)
-    made(out, "bundle", f"fracray evaluate {out} {manifest} --store {store} --out evaluation")
+    made(out, "bundle", f"fracray evaluate {out} {manifest}{_with_store(settings, store)} --out evaluation")
 
 
 def evaluate(
@@ -89,6 +89,11 @@ def evaluate(
     """
     make_evaluation(bundle, read_table(manifest, MANIFEST), store, out)
     made(out / "report.html", "report; open it in a browser", f"fracray serve --bundle {bundle}")
+
+
+def _with_store(config: Config, store: str) -> str:
+    """The option as the next command needs it: without a captioner it needs no store."""
+    return "" if config.captions.captioner == "none" else f" --store {store}"
 
 
 def read_rows(manifest: pa.Table, store: str | Path, config: Config) -> Rows:

@@ -41,11 +41,12 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def test_without_a_captioner_a_manifest_is_all_that_training_and_evaluation_need(
-    manifest: Path, tmp_path: Path
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out, store = tmp_path / "bundle", tmp_path / "evaluation", str(tmp_path / "absent")
     settings = [*SETTINGS, "captions.captioner=none", "evaluation.bootstrap=100", "evaluation.gallery=1"]
     fitting.train(str(manifest), store, out=folder, overrides=settings)
+    assert f"next: fracray evaluate {folder} {manifest} --out evaluation\n" in capsys.readouterr().out
     fitting.evaluate(folder, str(manifest), store, out=out)
     systems = json.loads((out / "figures.json").read_text())["systems"]
     assert list(systems) == ["majority", "image", "fused"]
