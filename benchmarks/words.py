@@ -103,10 +103,9 @@ def outside_rows(bundle: Path, manifest: Path, captioner: Path) -> pd.DataFrame:
     rows = load_rows(known, None, loaded.config)
     numbers = embed(loaded.pipeline.backbone, rows.pixels, loaded.config.vision.batch_size)
     opened = open_captioner(CaptionSettings(model=str(captioner)))
-    pictures = [
-        prepare(read_radiograph(read_bytes(uri, loaded.config.radiographs)).pixels, opened.image_size)
-        for uri in rows.uris
-    ]
+    settings = loaded.config.radiographs
+    read = [read_radiograph(read_bytes(uri, settings), settings).pixels for uri in rows.uris]
+    pictures = [prepare(pixels, opened.image_size) for pixels in read]
     captions = [answer.text or "" for answer in opened.caption(pictures)]
     image = loaded.pipeline.classifiers["image"].probabilities(numbers, captions)
     columns = {"image_id": rows.image_ids, "label": rows.labels, "group": rows.groups, "image": image}

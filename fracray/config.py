@@ -36,7 +36,8 @@ class CaptionSettings(Settings):
     )
     model: str = Field(
         "embedded",
-        description="'embedded', a folder, or a model id such as google/medgemma-4b-it; for replay a table",
+        description="'embedded' (phantoms), 'embedded-radiographs', a folder, or a model id such as "
+        "google/medgemma-4b-it; for replay a table",
     )
     revision: str | None = Field(None, description="revision of a model id; empty: the newest")
     prompt: str = Field("findings", description="name of a prompt that ships, or path of a .txt file")

@@ -20,6 +20,10 @@ VERSION = 2
 CAPTION_STATUS = ("ok", "truncated", "repetitive", "empty", "failed")
 Status = Literal["ok", "truncated", "repetitive", "empty", "failed"]
 
+SHIPPED = {"embedded": "captioner", "embedded-radiographs": "radiographs_captioner"}
+"""Folders of the captioners that ship, by the names that `captions.model` takes: one knows phantoms, one
+radiographs of FracAtlas."""
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -97,10 +101,10 @@ def prepare(pixels: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def model_source(settings: CaptionSettings) -> Path | str:
-    """Return the folder that `settings.model` names ('embedded' or an existing one), else the model id as
-    written."""
-    if settings.model == "embedded":
-        return Path(str(files("fracray") / "assets" / "captioner"))
+    """Return the folder that `settings.model` names (one of `SHIPPED` or an existing one), else the model id
+    as written."""
+    if settings.model in SHIPPED:
+        return Path(str(files("fracray") / "assets" / SHIPPED[settings.model]))
     folder = Path(settings.model).expanduser()
     return folder if folder.is_dir() else settings.model
 
