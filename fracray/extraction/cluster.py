@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ of a machine that vanished fill up the others. The threads stay as they are: boo
 
 TASKS_BOOK = 0.001
 """CPUs that a task which reads or writes books; how many run at once is limited by number."""
+
+IDLE_WORKERS_STAY_MS = 60_000
+"""How long a process that reads or writes waits for its next block, on a Ray that is started here. Where
+actors book all CPUs, Ray's own second ends it after every block, and the next one waits for an import."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_MS))
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except ConnectionError as error:
