@@ -10,6 +10,7 @@ Prints JSON; the exit code is 1 when a row is missing, doubled or failed, or a r
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -105,16 +106,21 @@ def kill(kind: str, cluster: Cluster, run: Run, rng: np.random.Generator) -> boo
         cluster.remove_node(spot[rng.integers(len(spot))], allow_graceful=False)
         cluster.add_node(num_cpus=2)
         return True
-    workers = [process for process in psutil.process_iter(["cmdline"]) if _works(process.info["cmdline"])]
+    raylets = [each.process.pid for node in cluster.list_all_nodes() for each in node.all_processes["raylet"]]
+    # Of this cluster only: another Ray may be at work on the machine.
+    workers = [child for raylet in raylets for child in psutil.Process(raylet).children() if _works(child)]
     if not workers:
         return False
     workers[rng.integers(len(workers))].kill()
     return True
 
 
-def _works(command: list[str] | None) -> bool:
+def _works(process: psutil.Process) -> bool:
     """Whether a process runs a step of Ray Data, and does not wait for one."""
-    return bool(command) and command[0].startswith("ray::") and "Map" in command[0]
+    with contextlib.suppress(psutil.Error):
+        name = " ".join(process.cmdline()[:1])
+        return name.startswith("ray::") and "Map" in name
+    return False
 
 
 def stored(folder: Path) -> dict[str, dict[str, int]]:
