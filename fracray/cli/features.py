@@ -121,11 +121,11 @@ def _show(summary: ExtractionSummary) -> None:
         for reason, count in feature.failures.items():
             say(f"    {count} x {reason}")
     _show_captions(summary)
-    busy = summary.busy_seconds
-    steps = ", ".join(
-        f"{step} {busy[step]:.0f} s ({n:.3g} per second)" for step, n in summary.step_rates.items()
-    )
-    say(f"  workers' time: {steps}")
+    rates = {
+        step: f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}" for step, rate in summary.step_rates.items()
+    }
+    steps = ", ".join(f"{step} {summary.busy_seconds[step]:.0f} s ({rate})" for step, rate in rates.items())
+    say(f"  workers' time, and rows per second of it: {steps}")
 
 
 def _show_captions(summary: ExtractionSummary) -> None:
