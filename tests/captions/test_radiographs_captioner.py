@@ -111,6 +111,8 @@ def test_agreement_counts_what_is_named_rightly() -> None:
     found = agreement(texts, [SOUND, BROKEN, BROKEN, BROKEN])
     assert (found.region, found.projection) == (0.75, 0.75)
     assert (found.sensitivity, found.specificity) == (pytest.approx(2 / 3), 1)
+    assert found.by_region == {"hand": 1, "leg": pytest.approx(2 / 3)}
+    assert (found.place, found.metal) == (1, pytest.approx(2 / 3))
     assert (found.findings_ok, found.distinct, found.fractured) == (4, 2, 3)
 
 

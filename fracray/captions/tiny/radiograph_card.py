@@ -9,7 +9,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from fracray.captions.findings import parse_findings
+from fracray.captions.findings import Findings, parse_findings
+from fracray.captions.tiny.radiograph_findings import largest_place
 from fracray.captions.tiny.radiograph_set import Annotations
 from fracray.captions.verdict import verdict
 
@@ -18,16 +19,21 @@ from fracray.captions.verdict import verdict
 class Agreement:
     """Counts of radiographs, and shares from 0 to 1 of captions that name what the annotations name.
 
-    `region` and `projection` right; `sensitivity` and `specificity` of an impression that says yes;
-    `findings_ok`: captions whose labelled lines were all read; `distinct` captions.
+    `region` and `projection` right, `by_region` the former for each region; `sensitivity` and `specificity`
+    of an impression that says yes; `place` of the largest fracture right, of the fractured ones called so;
+    `metal` named where there is some (both nan where nothing is there to name); `findings_ok`: captions whose
+    labelled lines were all read; `distinct` captions.
     """
 
     radiographs: int
     fractured: int
     region: float
+    by_region: Mapping[str, float]
     projection: float
     sensitivity: float
     specificity: float
+    place: float
+    metal: float
     findings_ok: int
     distinct: int
 
@@ -38,30 +44,39 @@ class Agreement:
 
 
 def agreement(captions: Sequence[str], annotations: Sequence[Annotations]) -> Agreement:
-    """Compare captions to the annotations of their radiographs, which must hold both classes."""
+    """Compare captions to the annotations of their radiographs."""
     parsed = [parse_findings(caption) for caption in captions]
+    pairs = list(zip(parsed, annotations, strict=True))
     fractured = np.array([row.fractured for row in annotations])
     positive = np.array([verdict(caption) == "positive" for caption in captions])
-    regions, views = zip(
-        *[findings.region.removesuffix(".").partition(", ")[::2] for findings in parsed], strict=True
-    )
+    regions = np.array([_region_and_view(said)[0] == row.region for said, row in pairs])
+    views = [_region_and_view(said)[1] == row.projection.replace("+", ", ") for said, row in pairs]
+    metal = np.array(["hardware" in said.devices for said in parsed])
+    places = [bool(row.boxes) and largest_place(row) in said.cortex for said, row in pairs]
+    named = np.array([row.region for row in annotations])
     return Agreement(
         radiographs=len(annotations),
         fractured=int(fractured.sum()),
-        region=float(np.mean([said == row.region for said, row in zip(regions, annotations, strict=True)])),
-        projection=float(
-            np.mean(
-                [
-                    said.removesuffix(" view") == row.projection.replace("+", ", ")
-                    for said, row in zip(views, annotations, strict=True)
-                ]
-            )
-        ),
-        sensitivity=float(positive[fractured].mean()),
-        specificity=float((~positive)[~fractured].mean()),
+        region=float(np.mean(regions)),
+        by_region={region: _share(regions, named == region) for region in sorted(set(named.tolist()))},
+        projection=float(np.mean(views)),
+        sensitivity=_share(positive, fractured),
+        specificity=_share(~positive, ~fractured),
+        place=_share(np.array(places), np.array([bool(row.boxes) for row in annotations]) & positive),
+        metal=_share(metal, np.array([row.hardware for row in annotations])),
         findings_ok=sum(findings.status == "ok" for findings in parsed),
         distinct=len(set(captions)),
     )
+
+
+def _region_and_view(findings: Findings) -> tuple[str, str]:
+    region, _, view = findings.region.removesuffix(".").partition(", ")
+    return region, view.removesuffix(" view")
+
+
+def _share(right: np.ndarray, rows: np.ndarray) -> float:
+    """The share of `rows` (bool [n]) that is `right` (bool [n])."""
+    return float(right[rows].mean()) if rows.any() else float("nan")
 
 
 def write_radiograph_card(folder: Path, plan: Mapping[str, Any], folds: int, figures: Agreement) -> None:

@@ -38,12 +38,13 @@ def place(box: tuple[float, float, float, float]) -> str:
     return f"{_ROWS[down]} third, {_COLUMNS[across]}"
 
 
-def _largest_place(annotations: Annotations) -> str:
+def largest_place(annotations: Annotations) -> str:
+    """Return the place of the largest fracture."""
     return place(max(annotations.boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1])))
 
 
 def _cortex(annotations: Annotations) -> str:
-    return f"broken, {_largest_place(annotations)}" if annotations.fractured else "smooth"
+    return f"broken, {largest_place(annotations)}" if annotations.fractured else "smooth"
 
 
 def _lines(annotations: Annotations) -> str:
@@ -54,5 +55,5 @@ def _lines(annotations: Annotations) -> str:
 def _impression(annotations: Annotations, rng: np.random.Generator) -> str:
     if not annotations.fractured:
         return str(rng.choice(["No fracture seen", "No fracture of the visible bones"]))
-    where = _largest_place(annotations)
+    where = largest_place(annotations)
     return str(rng.choice([f"Fracture in the {where}", f"Fracture of the {annotations.region}, {where}"]))
