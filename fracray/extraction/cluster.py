@@ -90,16 +90,18 @@ def _blocks_of(work: Work, number: int, rows_per_block: int) -> Iterator[pa.Tabl
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Keep Ray running inside the block: the cluster of RAY_ADDRESS if set, else one on this machine.
+    """Keep Ray running inside the block: the cluster of RAY_ADDRESS if set, else one of its own here.
 
-    A Ray that runs already is used and left running.
+    A Ray to which this process is connected already is used and left running.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_MS))
+    # Without an address Ray would join whatever cluster it finds running here, and die with it.
+    address = None if os.environ.get("RAY_ADDRESS") else "local"
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except ConnectionError as error:
         raise ClusterError(f"{error}; check RAY_ADDRESS or unset it to use this machine") from None
     try:

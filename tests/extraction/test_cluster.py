@@ -1,11 +1,12 @@
 import re
 
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fracray.errors import ClusterError
-from fracray.extraction.cluster import ActorPool, plan_bookings
+from fracray.extraction.cluster import ActorPool, connected, plan_bookings
 
 CPUS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0])
 POOLS = st.builds(
@@ -74,3 +75,20 @@ def test_an_actor_larger_than_every_node_is_refused_although_the_sum_would_do() 
 def test_a_gpu_that_is_not_there_is_named() -> None:
     with pytest.raises(ClusterError, match="1 GPUs"):
         plan_bookings([ActorPool("caption", 1, 1, 1)], [{"CPU": 8.0}])
+
+
+@pytest.mark.parametrize(("address", "joined"), [(None, "local"), ("10.0.0.1:6379", None)])
+def test_only_the_named_cluster_is_joined(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, joined: str | None
+) -> None:
+    """Ray itself would join any cluster that runs on the machine."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda address, **_: asked.append(address))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_idle_worker_killing_time_threshold_ms", "1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with connected():
+        assert asked == [joined]
