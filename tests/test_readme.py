@@ -49,4 +49,9 @@ def test_the_figures_are_those_of_the_demo() -> None:
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(((?!http)[^)]+)\)", README))))
 def test_every_link_leads_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+    path, _, heading = target.partition("#")
+    assert (ROOT / path).exists()
+    headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.M) if heading else []
+    assert not heading or heading in [
+        re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings
+    ]
