@@ -12,6 +12,7 @@ from pathlib import Path
 from fracray.captions.captioner import model_source
 from fracray.captions.loading import save_quantised
 from fracray.config import CaptionSettings
+from fracray.errors import FracrayError
 
 
 def main() -> None:
@@ -28,7 +29,10 @@ def main() -> None:
     settings = CaptionSettings(
         model=arguments.model, revision=arguments.revision, quantisation=arguments.quantisation
     )
-    layers = save_quantised(settings, model_source(settings), arguments.target)
+    try:
+        layers = save_quantised(settings, model_source(settings), arguments.target)
+    except FracrayError as error:
+        raise SystemExit(f"error: {error}") from None
     print(f"{arguments.target}: {layers} layers in {arguments.quantisation}")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from fracray.captions.tiny.radiograph_set import load_radiographs
 from fracray.captions.tiny.radiograph_training import RadiographPlan, make_radiograph_captioners
 from fracray.config import RadiographSettings
+from fracray.errors import FracrayError
 from fracray.schema import BOXES, MANIFEST, read_table
 
 if __name__ == "__main__":
@@ -24,7 +25,10 @@ if __name__ == "__main__":
     parser.add_argument("--eye-steps", type=int, default=RadiographPlan.eye_steps)
     parser.add_argument("--word-steps", type=int, default=RadiographPlan.word_steps)
     asked = parser.parse_args()
-    tables = read_table(asked.manifest, MANIFEST), read_table(asked.boxes, BOXES)
-    radiographs = load_radiographs(*tables, RadiographSettings())
-    plan = RadiographPlan(asked.seed, asked.eye_steps, asked.word_steps)
-    make_radiograph_captioners(radiographs, asked.work, plan)
+    try:
+        tables = read_table(asked.manifest, MANIFEST), read_table(asked.boxes, BOXES)
+        radiographs = load_radiographs(*tables, RadiographSettings())
+        plan = RadiographPlan(asked.seed, asked.eye_steps, asked.word_steps)
+        make_radiograph_captioners(radiographs, asked.work, plan)
+    except FracrayError as error:
+        raise SystemExit(f"error: {error}") from None

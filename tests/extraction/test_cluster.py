@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -77,6 +78,9 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
         plan_bookings([ActorPool("caption", 1, 1, 1)], [{"CPU": 8.0}])
 
 
+IDLE_TIME = "RAY_idle_worker_killing_time_threshold_ms"
+
+
 @pytest.mark.parametrize(("address", "joined"), [(None, "local"), ("10.0.0.1:6379", None)])
 def test_only_the_named_cluster_is_joined(
     monkeypatch: pytest.MonkeyPatch, address: str | None, joined: str | None
@@ -86,9 +90,12 @@ def test_only_the_named_cluster_is_joined(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda address, **_: asked.append(address))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setenv("RAY_idle_worker_killing_time_threshold_ms", "1")
+    # Set first, so that it is unset again after the test.
+    monkeypatch.setenv(IDLE_TIME, "1")
+    monkeypatch.delenv(IDLE_TIME)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
     with connected():
         assert asked == [joined]
+        assert os.environ[IDLE_TIME] == "60000"
