@@ -102,6 +102,9 @@ class FinetuneSettings(Settings):
         1.0, ge=0, description="memory for what frozen stages make of the radiographs, GB"
     )
     label_smoothing: float = Field(0.05, ge=0, lt=0.5)
+    localisation: float = Field(
+        1.0, ge=0, description="weight of the loss that asks where the fracture is, where boxes are given"
+    )
 
 
 class VisionSettings(Settings):

@@ -7,7 +7,7 @@ familiarity.safetensors   what the training radiographs look like
 image.skops, words.skops, fused.skops     the classifiers
 captioner/             the captioner, when it is a folder small enough to travel
 training_ids.txt       image ids the bundle was fitted on, so that nobody scores it on them
-training.json          how many rows, phantoms or radiographs, what data
+training.json          how many rows, how many with boxes, phantoms or radiographs, what data
 out_of_fold.parquet    probabilities of the training rows by networks that did not see them
 cross_validation.json  figures of these
 figures.json           written by evaluation
@@ -84,11 +84,12 @@ def save_bundle(
     training_ids: Iterable[str],
     data_kind: DataKind,
     data_note: str,
+    boxed: int = 0,
 ) -> str:
     """Write a new bundle into `folder` and return its id, a hash of its content (16 hex digits).
 
     `data_kind` and `data_note`, a sentence, say what data the bundle was fitted on; they are shown beside
-    every answer and every figure.
+    every answer and every figure. `boxed` is on how many of the radiographs it learned where fractures are.
     Raises `BundleError` when `folder` already holds something.
     """
     if folder.exists() and any(folder.iterdir()):
@@ -103,7 +104,8 @@ def save_bundle(
         _copy_captioner(model_source(config.captions), folder / "captioner")
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    _write_json(folder / "training.json", {"rows": len(ids), "data_kind": data_kind, "data_note": data_note})
+    training = {"rows": len(ids), "boxed": boxed, "data_kind": data_kind, "data_note": data_note}
+    _write_json(folder / "training.json", training)
     _write_hashes(folder)
     _describe(folder)
     return str(_read_hashes(folder)["id"])

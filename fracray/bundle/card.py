@@ -13,7 +13,7 @@ Research tool, not a medical device: do not use it for the care of patients.
 {fitted_on}
 
 - fitted on: {rows} {data_kind}. {data_note}
-- backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels
+- backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels{places}
 - captioner: {captioner}
 - fusion: at most {max_terms} terms beside the embedding, logistic regression, C = {regularisation:g}
 
@@ -44,12 +44,17 @@ def model_card(
         architecture=vision["backbone"]["architecture"],
         unfrozen=vision["finetune"]["unfrozen"],
         size=vision["preprocessing"]["size"],
+        places=_places(training.get("boxed", 0)),
         captioner=_captioner(captions),
         max_terms=fusion["max_terms"],
         regularisation=fusion["regularisation"],
         cross_validation=cross_validation_table(cross_validation),
         figures=figures_table(figures),
     )
+
+
+def _places(boxed: int) -> str:
+    return f"; taught where the fractures are by boxes on {boxed} radiographs" if boxed else ""
 
 
 def _captioner(captions: dict[str, Any]) -> str:

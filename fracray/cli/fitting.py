@@ -22,10 +22,19 @@ from fracray.fusion.rows import Rows, load_rows
 from fracray.fusion.training import fit_pipeline
 from fracray.fusion.unfinished import UnfinishedFit
 from fracray.radiographs.phantoms.note import PHANTOM_NOTE, are_phantoms
-from fracray.schema import MANIFEST, read_table
+from fracray.schema import BOXES, MANIFEST, read_table
 from fracray.search.result import load_search
 from fracray.search.search import search as run_search
 
+Boxes = Annotated[
+    str | None,
+    typer.Option(
+        "--boxes",
+        help="table of the fractures' boxes, from which fine-tuning also learns where they are; "
+        "made by `fracray manifest --boxes`; path or s3:// URI",
+        show_default=False,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(
@@ -37,6 +46,7 @@ Data = Annotated[
 def search(
     manifest: Manifest,
     store: Store = "features",
+    boxes: Boxes = None,
     out: Annotated[Path, typer.Option(help="folder of the search")] = Path("search"),
     resume: Annotated[bool, typer.Option("--resume", help="finish a search that was stopped")] = False,
     config: ConfigFile = None,
@@ -49,15 +59,17 @@ def search(
     Optuna study is a file that optuna-dashboard opens.
     """
     settings = resolve(config, profile, overrides)
-    rows = read_rows(read_table(manifest, MANIFEST), store, settings)
+    rows = read_rows(read_table(manifest, MANIFEST), store, settings, boxes)
     make_search(rows, settings, out, resume)
-    made(out, "search", f"fracray train {manifest}{_with_store(settings, store)} --search {out} --out bundle")
+    given = _with_store(settings, store) + ("" if boxes is None else f" --boxes {boxes}")
+    made(out, "search", f"fracray train {manifest}{given} --search {out} --out bundle")
     say(f"look: optuna-dashboard sqlite:///{out / 'study.db'}")
 
 
 def train(
     manifest: Manifest,
     store: Store = "features",
+    boxes: Boxes = None,
     search: Annotated[
         Path | None, typer.Option(help="folder of a search whose best settings are used", show_default=False)
     ] = None,
@@ -71,7 +83,7 @@ def train(
     settings = resolve(config, profile, overrides)
     if search is not None:
         settings = with_search(settings, search)
-    rows = read_rows(read_table(manifest, MANIFEST), store, settings)
+    rows = read_rows(read_table(manifest, MANIFEST), store, settings, boxes)
     make_bundle(rows, settings, out, data)
     made(out, "bundle", f"fracray evaluate {out} {manifest}{_with_store(settings, store)} --out evaluation")
 
@@ -96,12 +108,16 @@ def _with_store(config: Config, store: str) -> str:
     return "" if config.captions.captioner == "none" else f" --store {store}"
 
 
-def read_rows(manifest: pa.Table, store: str | Path, config: Config) -> Rows:
-    """Join manifest and stored captions into rows with pixels; without a captioner no store is read."""
+def read_rows(manifest: pa.Table, store: str | Path, config: Config, boxes: str | None = None) -> Rows:
+    """Join manifest, stored captions and `boxes` into rows with pixels.
+
+    Without a captioner no store is read.
+    """
+    places = None if boxes is None else read_table(boxes, BOXES)
     if config.captions.captioner == "none":
-        return load_rows(manifest, None, config)
+        return load_rows(manifest, None, config, places)
     captions = FeatureStore(store).read("captions", captioner_fingerprint(config.captions))
-    return load_rows(manifest, captions, config)
+    return load_rows(manifest, captions, config, places)
 
 
 def with_search(config: Config, folder: Path) -> Config:
@@ -148,7 +164,13 @@ def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) 
     unfinished = UnfinishedFit(out.with_name(f"{out.name}.unfinished"), development, config)
     fit = fit_pipeline(development, config, unfinished=unfinished, on_step=lambda step: say(f"  {step}"))
     bundle_id = save_bundle(
-        out, fit.pipeline, config, training_ids=development.image_ids, data_kind=kind, data_note=note
+        out,
+        fit.pipeline,
+        config,
+        training_ids=development.image_ids,
+        data_kind=kind,
+        data_note=note,
+        boxed=development.boxed if config.vision.finetune.localisation else 0,
     )
     figures = cross_validation(development, fit, config.evaluation, config.seed)
     record_cross_validation(out, figures, out_of_fold_table(development, fit))

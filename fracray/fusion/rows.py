@@ -14,8 +14,8 @@ from fracray.config import Config
 from fracray.errors import ManifestError, RadiographError, StoreError, TableError, UsageError
 from fracray.fingerprint import image_id
 from fracray.radiographs.read import read_bytes, read_radiograph
-from fracray.schema import CAPTIONS, MANIFEST, check
-from fracray.vision.preprocess import preprocess
+from fracray.schema import BOXES, CAPTIONS, MANIFEST, check
+from fracray.vision.preprocess import Geometry, geometry, preprocess
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Rows:
     """`n` labelled radiographs, all fields in the same order.
 
     `labels` holds 1 for fractured and 0 for not, `folds` the outer folds of the manifest, `pixels` the
-    backbone's input as uint8 [n, s, s], `captions` the captioner's words, empty where it gave none.
+    backbone's input as uint8 [n, s, s], `captions` the captioner's words, empty where it gave none. `boxes`
+    are the fractures' per row, float32 [k, 4] in pixels of that input; None: nobody asked for them.
     """
 
     image_ids: list[str]
@@ -33,9 +34,15 @@ class Rows:
     folds: NDArray[np.int16]
     pixels: NDArray[np.uint8]
     captions: list[str]
+    boxes: list[NDArray[np.float32]] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def boxed(self) -> int:
+        """On how many rows it is known where the fractures are."""
+        return sum(len(of_one) > 0 for of_one in self.boxes or ())
 
     def take(self, index: NDArray[np.intp]) -> "Rows":
         """Return the rows at the positions `index`, in that order."""
@@ -47,6 +54,7 @@ class Rows:
             folds=self.folds[index],
             pixels=self.pixels[index],
             captions=_pick(self.captions, index),
+            boxes=None if self.boxes is None else [self.boxes[position] for position in index],
         )
 
     def development(self, test_fold: int) -> "Rows":
@@ -77,15 +85,18 @@ class Rows:
         return self.take(np.flatnonzero(chosen))
 
 
-def load_rows(manifest: pa.Table, captions: pa.Table | None, config: Config) -> Rows:
+def load_rows(
+    manifest: pa.Table, captions: pa.Table | None, config: Config, boxes: pa.Table | None = None
+) -> Rows:
     """Read the usable rows of `manifest` and join their `captions` by image_id; None: all captions are empty.
 
-    Usable is a row of status ok whose label and fold are known. Pixels are read and preprocessed as in
+    `boxes` (schema BOXES) say where the fractures are. Usable is a row of status ok whose label and fold are
+    known. Pixels are read and preprocessed as in
     extraction; they stay in memory, about 50 kB a row at 224 pixels. A failed caption is the empty string.
 
     Raises `TableError` when a table does not fit its schema or captions repeat an image, `StoreError` when
-    captions are missing, `ManifestError` when no row is usable, a group crosses a fold or a file has
-    changed, and `RadiographError` when a file can no longer be read.
+    captions are missing, `ManifestError` when no row is usable, a group crosses a fold, a file has changed or
+    no box is on any of the fractured, and `RadiographError` when a file can no longer be read.
     """
     usable = _usable(check(manifest, MANIFEST, "manifest"))
     ids: list[str] = [row["image_id"] for row in usable]
@@ -97,14 +108,19 @@ def load_rows(manifest: pa.Table, captions: pa.Table | None, config: Config) -> 
             "run `fracray extract` first"
         )
     uris: list[str] = [row["uri"] for row in usable]
+    fractures = None if boxes is None else _fractures(check(boxes, BOXES, "boxes"), usable)
+    pixels, geometries = _read_pixels(uris, ids, config)
+    size = config.vision.preprocessing.size
     return Rows(
         image_ids=ids,
         uris=uris,
         labels=np.array([row["label"] for row in usable], dtype=np.int8),
         groups=[row["group"] for row in usable],
         folds=np.array([row["fold"] for row in usable], dtype=np.int16),
-        pixels=_read_pixels(uris, ids, config),
+        pixels=pixels,
         captions=[texts[identity] for identity in ids],
+        boxes=fractures
+        and [place.into_square(found, size) for place, found in zip(geometries, fractures, strict=True)],
     )
 
 
@@ -143,8 +159,24 @@ def _texts(captions: pa.Table) -> dict[str, str]:
     return by_id
 
 
-def _read_pixels(uris: Sequence[str], ids: Sequence[str], config: Config) -> NDArray[np.uint8]:
-    def read(uri: str, identity: str) -> NDArray[np.uint8]:
+def _fractures(boxes: pa.Table, usable: Sequence[dict[str, Any]]) -> list[NDArray[np.float32]]:
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    for box in boxes.to_pylist():
+        found[box["image_id"]].append([box[side] for side in ("xmin", "ymin", "xmax", "ymax")])
+    # A box on a row that is not fractured is of something else, or a mistake: the label decides.
+    fractures = [found.get(row["image_id"], []) if row["label"] else [] for row in usable]
+    if not any(fractures):
+        raise ManifestError(
+            f"none of the {boxes.num_rows} boxes is on a fractured row of the manifest; "
+            "make both from the same radiographs with `fracray manifest --boxes`"
+        )
+    return [np.array(of_one, np.float32).reshape(-1, 4) for of_one in fractures]
+
+
+def _read_pixels(
+    uris: Sequence[str], ids: Sequence[str], config: Config
+) -> tuple[NDArray[np.uint8], list[Geometry]]:
+    def read(uri: str, identity: str) -> tuple[NDArray[np.uint8], Geometry]:
         try:
             data = read_bytes(uri, config.radiographs)
             radiograph = read_radiograph(data, config.radiographs)
@@ -154,10 +186,12 @@ def _read_pixels(uris: Sequence[str], ids: Sequence[str], config: Config) -> NDA
             ) from None
         if image_id(data) != identity:
             raise ManifestError(f"{uri}: changed since the manifest; run `fracray manifest` again")
-        return preprocess(radiograph.pixels, config.vision.preprocessing)
+        settings = config.vision.preprocessing
+        return preprocess(radiograph.pixels, settings), geometry(radiograph.pixels, settings)
 
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(read, uris, ids)))
+        pixels, geometries = zip(*pool.map(read, uris, ids), strict=True)
+    return np.stack(pixels), list(geometries)
 
 
 def _pick(values: Sequence[str], index: NDArray[np.intp]) -> list[str]:

@@ -17,8 +17,8 @@ from fracray.vision.backbone import Backbone, backbone_fingerprint, load_backbon
 class UnfinishedFit:
     """Fold embeddings and the network on all rows, as they are finished.
 
-    They are those of the same rows, labels, folds, vision settings and seed: whatever else `folder` holds
-    from before is removed.
+    They are those of the same rows, labels, folds, boxes, vision settings and seed: whatever else `folder`
+    holds from before is removed.
     """
 
     def __init__(self, folder: Path, rows: Rows, config: Config) -> None:
@@ -26,6 +26,7 @@ class UnfinishedFit:
         self._architecture = config.vision.backbone.architecture
         identity = fingerprint(
             rows={"ids": rows.image_ids, "labels": rows.labels.tolist(), "folds": rows.folds.tolist()},
+            boxes={"of": rows.boxes and [of_one.tolist() for of_one in rows.boxes]},
             backbone=backbone_fingerprint(config.vision),
             finetune=config.vision.finetune.model_dump(mode="json", exclude={"cache_gb"}),
             seed=config.seed,

@@ -31,6 +31,13 @@ def draw_augmentations(n: int, strength: float, seed: list[int]) -> NDArray[np.f
     return np.hstack([flips, angles, zooms, contrasts, brightness]).astype(np.float32)
 
 
+def without_grey_changes(changes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `changes` `[n, 6]` that only move: what is drawn over a radiograph moves with it so."""
+    moves = changes.copy()
+    moves[:, 4:] = (1.0, 0.0)
+    return moves
+
+
 def augment(pixels: Tensor, changes: NDArray[np.float32]) -> Tensor:
     """Return radiographs `pixels` uint8 `[n, s, s]` changed by the rows of `changes`, uint8 `[n, s, s]`.
 

@@ -27,6 +27,7 @@ from fracray.vision.device import (
     training_pass,
 )
 from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.localisation import FracturePlaces, PlaceHead
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ HEAD_RATE = 10.0
 class EpochReport:
     """One epoch, counted from 1: mean loss over its training rows, and loss and AUROC on validation rows.
 
-    Losses are class-weighted cross entropies; the training one is label-smoothed. The validation figures are
-    None without validation rows, the AUROC also when these hold one class only.
+    Losses are class-weighted cross entropies of the label; the training one is label-smoothed. The validation
+    figures are None without validation rows, the AUROC also when these hold one class only.
     """
 
     epoch: int
@@ -101,8 +102,13 @@ def learn(
     seed: int,
     validation: tuple[FrozenStages, NDArray[np.int8]] | None = None,
     on_epoch: OnEpoch | None = None,
+    places: FracturePlaces | None = None,
 ) -> None:
-    """Teach `stages`, in place, the `labels` of the `rows` of `frozen`; the rest as in `finetune`."""
+    """Teach `stages`, in place, the `labels` of the `rows` of `frozen`; the rest as in `finetune`.
+
+    `places` knows the fractures' places on all of `frozen`; with them the feature map learns these too, by a
+    second loss of weight `localisation`.
+    """
     keep_freed_memory()
     counts = np.bincount(labels, minlength=2)
     if counts.min() == 0:
@@ -118,7 +124,9 @@ def learn(
     average = AveragedModel(learning, multi_avg_fn=mean)
     kept, kept_head = cast(tuple[nn.Sequential, nn.Linear], average.module.children())
     batches = max(1, len(rows) // settings.batch_size)
-    optimiser, schedule = _optimiser(stages, head, settings, settings.epochs * batches)
+    place_head = _new_place_head(stages, embedding_dim, settings, seed, frozen.device) if places else None
+    heads = nn.ModuleList([head] if place_head is None else [head, place_head])
+    optimiser, schedule = _optimiser(stages, heads, settings, settings.epochs * batches)
     frozen.fill(rows)
     at_once = training_pass(frozen.device)
     best: tuple[float, dict[str, Tensor]] | None = None
@@ -133,10 +141,15 @@ def learn(
                 activations = frozen.activations(rows[part], draw)
                 targets = torch.tensor(labels[part], dtype=torch.int64)
                 with training_arithmetic(frozen.device):
-                    embeddings = pool(stages(activations))
+                    feature_map = stages(activations)
+                    embeddings = pool(feature_map)
                 loss = _losses(head(embeddings.float()), targets, class_weights, settings.label_smoothing)
-                torch.autograd.backward(loss.sum() / len(batch))
                 losses[part] = loss.detach().cpu().numpy()
+                if places is not None and place_head is not None:
+                    changes = frozen.changes(rows[part], draw)
+                    wanted = places.targets(rows[part], changes, tuple(feature_map.shape[2:]))
+                    loss = loss + settings.localisation * place_head.losses(feature_map, *wanted)
+                torch.autograd.backward(loss.sum() / len(batch))
             optimiser.step()
             schedule.step()
             average.update_parameters(learning)
@@ -179,11 +192,22 @@ def _new_head(embedding_dim: int, seed: int, device: torch.device) -> nn.Linear:
         return nn.Linear(embedding_dim, 1).to(device)
 
 
+def _new_place_head(
+    stages: nn.Sequential, embedding_dim: int, settings: FinetuneSettings, seed: int, device: torch.device
+) -> PlaceHead | None:
+    """None where there is nothing to learn from the places, as with the head alone."""
+    if settings.localisation == 0 or not list(stages.parameters()):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PlaceHead(embedding_dim).to(device)
+
+
 def _optimiser(
-    stages: nn.Sequential, head: nn.Linear, settings: FinetuneSettings, steps: int
+    stages: nn.Sequential, heads: nn.ModuleList, settings: FinetuneSettings, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     groups = [
-        {"params": list(head.parameters()), "lr": settings.learning_rate * HEAD_RATE},
+        {"params": list(heads.parameters()), "lr": settings.learning_rate * HEAD_RATE},
         {"params": list(stages.parameters()), "lr": settings.learning_rate},
     ]
     learning = [group for group in groups if group["params"]]

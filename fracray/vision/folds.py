@@ -1,7 +1,7 @@
 """Networks fine-tuned on different rows of the same radiographs, the frozen stages computed once for all."""
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,15 @@ from fracray.vision.device import Precision, choose_device
 from fracray.vision.embed import embed_with_statistics
 from fracray.vision.finetune import embed_rows, learn
 from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.localisation import FracturePlaces
 
 
 class FineTuning:
     """Fine-tunes one backbone on any rows of `pixels` uint8 `[n, s, s]` with `labels` `[n]`; embeds all.
 
-    What frozen stages make of a radiograph serves every network that is made. `batch_size` and `precision`
-    are those of the embeddings.
+    What frozen stages make of a radiograph serves every network that is made. `boxes`, in pixels of the
+    square, say where the fractures are, as `FracturePlaces` takes them; None: nobody knows. `batch_size` and
+    `precision` are those of the embeddings.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class FineTuning:
         settings: FinetuneSettings,
         seed: int,
         *,
+        boxes: Sequence[NDArray[np.float32]] | None = None,
         batch_size: int = 32,
         device: str = "auto",
         precision: Precision = "float32",
     ) -> None:
         self._pixels, self._labels = pixels, labels
         self._settings, self._seed = settings, seed
+        self._places = None if boxes is None else FracturePlaces(boxes, labels, pixels.shape[-1])
         self._batch_size, self._device, self._precision = batch_size, device, precision
         self._frozen: FrozenStages | None = None
         self._shared: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -54,8 +58,16 @@ class FineTuning:
             return self._pretrained
         tuned = copy.deepcopy(self._pretrained)
         stages = split(tuned, self._settings.unfrozen)[1]
-        labels = self._labels[rows]
-        learn(stages, tuned.embedding_dim, self._frozen, rows, labels, self._settings, self._seed)
+        learn(
+            stages,
+            tuned.embedding_dim,
+            self._frozen,
+            rows,
+            self._labels[rows],
+            self._settings,
+            self._seed,
+            places=self._places,
+        )
         return tuned.eval().requires_grad_(False)
 
     def embed(self, tuned: Backbone) -> NDArray[np.float32]:

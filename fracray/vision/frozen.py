@@ -87,14 +87,20 @@ class FrozenStages:
         known[missing] = True
         return store[rows].to(torch.float32).permute(0, 3, 1, 2)
 
+    def changes(self, rows: NDArray[np.intp], draw: int) -> NDArray[np.float32] | None:
+        """Return the augmentation `[len(rows), 6]` of `rows` in `draw`; None: the radiographs as they are."""
+        if draw == 0:
+            return None
+        return draw_augmentations(len(self._pixels), self._strength, [self._seed, draw])[rows]
+
     def _compute(self, rows: NDArray[np.intp], draw: int) -> Tensor:
         pixels = self._pixels[rows].to(self.device)
-        if draw == 0:
+        changes = self.changes(rows, draw)
+        if changes is None:
             with torch.no_grad(), exact_arithmetic():
                 return self._pooled(self._stages(normalise(pixels)))
-        changes = draw_augmentations(len(self._pixels), self._strength, [self._seed, draw])
         with torch.no_grad(), training_arithmetic(self.device):
-            return self._pooled(self._stages(normalise(augment(pixels, changes[rows]))).to(torch.float32))
+            return self._pooled(self._stages(normalise(augment(pixels, changes))).to(torch.float32))
 
     def _pooled(self, activations: Tensor) -> Tensor:
         return activations.mean(dim=(2, 3), keepdim=True) if self._head_only else activations

@@ -39,6 +39,13 @@ class Geometry:
     height: float
     width: float
 
+    def into_square(self, boxes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+        """Return `boxes` [k, 4] (xmin, ymin, xmax, ymax) over the radiograph as boxes over the square."""
+        corner = np.array([self.left, self.top] * 2, np.float32)
+        extent = np.array([self.width, self.height] * 2, np.float32)
+        moved: NDArray[np.float32] = (boxes - corner) / extent * np.float32(size)
+        return moved
+
     def restore(
         self, square: NDArray[np.float32], shape: tuple[int, int], scale: float = 1.0
     ) -> NDArray[np.float32]:

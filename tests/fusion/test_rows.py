@@ -12,7 +12,7 @@ from fracray.config import Config
 from fracray.errors import ManifestError, RadiographError, StoreError, TableError, UsageError
 from fracray.fingerprint import image_id
 from fracray.fusion.rows import Rows, load_rows
-from fracray.schema import CAPTIONS, MANIFEST
+from fracray.schema import BOXES, CAPTIONS, MANIFEST
 
 CONFIG = Config.model_validate({"vision": {"preprocessing": {"size": 32}}})
 
@@ -90,6 +90,38 @@ def test_without_captions_all_are_empty(study: Study) -> None:
     rows = load_rows(pa.Table.from_pylist(study[0], schema=MANIFEST), None, CONFIG)
     assert rows.captions == [""] * 6
     assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def boxed(study: Study, *numbers: int) -> Rows:
+    manifest = study[0]
+    boxes = [
+        {"image_id": manifest[number]["image_id"], "xmin": 20, "ymin": 0, "xmax": 40, "ymax": 25}
+        for number in numbers
+    ]
+    return load_rows(
+        pa.Table.from_pylist(manifest, schema=MANIFEST),
+        None,
+        CONFIG,
+        pa.Table.from_pylist(boxes, schema=BOXES),
+    )
+
+
+def test_boxes_come_along_in_pixels_of_the_square(study: Study) -> None:
+    rows = boxed(study, 1, 3, 3)
+    assert rows.boxes is not None
+    assert [len(of_one) for of_one in rows.boxes] == [0, 1, 0, 2, 0, 0]
+    np.testing.assert_allclose(rows.boxes[3][0], [16, 0, 32, 16], atol=1e-4)
+    taken = rows.take(np.array([3, 0])).boxes
+    assert taken is not None
+    assert [len(of_one) for of_one in taken] == [2, 0]
+
+
+def test_a_box_on_what_is_not_fractured_does_not_count(study: Study) -> None:
+    rows = boxed(study, 0, 1)
+    assert rows.boxes is not None
+    assert [len(of_one) for of_one in rows.boxes] == [0, 1, 0, 0, 0, 0]
+    with pytest.raises(ManifestError, match="none of the 2 boxes is on a fractured row"):
+        boxed(study, 0, 2)
 
 
 def test_captions_of_two_settings_are_refused(study: Study) -> None:

@@ -19,11 +19,11 @@ def test_a_fit_goes_on_where_it_was_stopped_and_ends_the_same(
     whole = fit_pipeline(rows, config).pipeline
     networks: list[int] = []
 
-    def stopped(*args: object) -> None:
+    def stopped(*args: object, **options: object) -> None:
         networks.append(len(args))
         if len(networks) == 3:
             raise KeyboardInterrupt
-        learn(*args)  # type: ignore[arg-type]
+        learn(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("fracray.vision.folds.learn", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -52,6 +52,10 @@ def test_what_other_rows_or_settings_left_is_not_used(tmp_path: Path) -> None:
     assert UnfinishedFit(tmp_path / "fit", rows, config).embeddings() == {}
     fit.keep_embeddings(2, np.ones((8, 3), np.float32))
     assert UnfinishedFit(tmp_path / "fit", rows, configured("layer3+4")).embeddings() == {}
+    fit = UnfinishedFit(tmp_path / "fit", rows, config)
+    fit.keep_embeddings(2, np.ones((8, 3), np.float32))
+    boxed = replace(rows, boxes=[np.zeros((int(label), 4), np.float32) for label in rows.labels])
+    assert UnfinishedFit(tmp_path / "fit", boxed, config).embeddings() == {}
 
 
 def test_half_written_weights_count_as_not_finished(tmp_path: Path) -> None:

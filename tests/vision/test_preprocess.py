@@ -102,6 +102,9 @@ def test_the_geometry_leads_from_a_place_in_the_square_back_to_the_radiograph(
         row, column = np.unravel_index(np.argmax(square), square.shape)
         assert where.top + (row + 0.5) / 64 * where.height == pytest.approx(down, abs=7)
         assert where.left + (column + 0.5) / 64 * where.width == pytest.approx(right, abs=7)
+        around = where.into_square(np.array([[right - 9, down - 9, right + 9, down + 9]], np.float32), 64)[0]
+        assert around[0] < column + 0.5 < around[2]
+        assert around[1] < row + 0.5 < around[3]
         shape = round(300 * scale), round(420 * scale)
         back = where.restore(square, shape, scale)
         assert back.shape == shape
