@@ -76,6 +76,10 @@ class BackboneSettings(Settings):
     weights: str = Field(
         "embedded", description="'embedded' (resnet10), 'imagenet', 'random', or a .safetensors file"
     )
+    attention: bool = Field(
+        False,
+        description="a second half of the embedding: the mean weighted by where a fracture seems to lie",
+    )
 
 
 class FinetuneSettings(Settings):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fracray.config import BackboneSettings, Config
+from fracray.config import Config
 from fracray.errors import BackboneError
 from fracray.fingerprint import fingerprint
 from fracray.fusion.rows import Rows
@@ -23,7 +23,7 @@ class UnfinishedFit:
 
     def __init__(self, folder: Path, rows: Rows, config: Config) -> None:
         self.folder = folder
-        self._architecture = config.vision.backbone.architecture
+        self._settings = config.vision.backbone
         identity = fingerprint(
             rows={"ids": rows.image_ids, "labels": rows.labels.tolist(), "folds": rows.folds.tolist()},
             boxes={"of": rows.boxes and [of_one.tolist() for of_one in rows.boxes]},
@@ -50,8 +50,7 @@ class UnfinishedFit:
     def backbone(self) -> Backbone | None:
         """Return the network fine-tuned on all rows; None: not finished."""
         try:
-            settings = BackboneSettings(architecture=self._architecture, weights=str(self._weights))
-            return load_backbone(settings)
+            return load_backbone(self._settings.model_copy(update={"weights": str(self._weights)}))
         except BackboneError:
             return None
 

@@ -16,10 +16,12 @@ from fracray.config import BackboneSettings, Preprocessing, VisionSettings
 from fracray.errors import BackboneError
 from fracray.fingerprint import fingerprint
 from fracray.vision.architectures import build_network
+from fracray.vision.attention import PlaceAttention
 from fracray.vision.weights import RANDOM_SEED, read_weights, weights_identity
 
 VERSION = 1
 """Raised when preprocessing or the forward pass changes its result: stored embeddings are then made again."""
+_ATTENTION = "attention"
 
 
 class Backbone(nn.Module):
@@ -27,17 +29,20 @@ class Backbone(nn.Module):
 
     Attributes: `architecture` (as in the settings), `embedding_dim`, `stride` and `offset` (pixels between
     two places of the feature map, and left of the first one's middle), `stages` (an `nn.Sequential` with
-    named members, the first seeing the picture). New weights are random; `load_backbone` fills them.
+    named members, the first seeing the picture). With `attention` the last stage ends in a `PlaceAttention`
+    and the embedding is twice as long. New weights are random; `load_backbone` fills them.
     """
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, attention: bool = False) -> None:
         super().__init__()
         network = build_network(architecture)
         self.architecture = architecture
-        self.embedding_dim = network.embedding_dim
+        self.embedding_dim = network.embedding_dim * (2 if attention else 1)
         self.stride = network.stride
         self.offset = network.offset
         self.stages = nn.Sequential(network.stages)
+        if attention:
+            self.stages[-1].add_module(_ATTENTION, PlaceAttention(network.embedding_dim))
         self._published = network.published
 
     def feature_map(self, x: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        backbone = Backbone(settings.architecture)
+        backbone = Backbone(settings.architecture, settings.attention)
     if settings.weights != "random":
         _fill(backbone, *read_weights(settings))
     return backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -107,14 +112,16 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
     Hashes the weights' file but does not load it; fine-tuning, batch size and device have no part in it.
     Raises `BackboneError` when the weights' file is missing.
     """
-    # Later than the first stored features, so it stands here only when it is not float32.
-    precision = {} if settings.precision == "float32" else {"precision": settings.precision}
+    # Later than the first stored features, so they stand here only when they change them.
+    later: dict[str, Any] = {} if settings.precision == "float32" else {"precision": settings.precision}
+    if settings.backbone.attention:
+        later["attention"] = True
     return fingerprint(
         version=VERSION,
         preprocessing=_preprocessing_identity(settings.preprocessing),
         architecture=settings.backbone.architecture,
         weights=weights_identity(settings.backbone),
-        **precision,
+        **later,
     )
 
 
@@ -139,7 +146,8 @@ def _fill(backbone: Backbone, given: dict[str, Tensor], source: str) -> None:
     for name, tensor in own.items():
         published = backbone.published_name(name)
         if published not in given:
-            if published.endswith("num_batches_tracked"):
+            # Published weights know nothing of the attention, which then weighs all places the same.
+            if published.endswith("num_batches_tracked") or f"{_ATTENTION}." in published:
                 filled[name] = tensor
                 continue
             raise BackboneError(f"{source}: weight '{published}' of {backbone.architecture} is missing")

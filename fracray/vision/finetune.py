@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
 from fracray.memory import keep_freed_memory
+from fracray.vision.attention import PlaceAttention, place_logits
 from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import (
     Precision,
@@ -27,7 +28,7 @@ from fracray.vision.device import (
     training_pass,
 )
 from fracray.vision.frozen import FrozenStages, split
-from fracray.vision.localisation import FracturePlaces, PlaceHead
+from fracray.vision.localisation import FracturePlaces, localisation_losses
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +125,9 @@ def learn(
     average = AveragedModel(learning, multi_avg_fn=mean)
     kept, kept_head = cast(tuple[nn.Sequential, nn.Linear], average.module.children())
     batches = max(1, len(rows) // settings.batch_size)
-    place_head = _new_place_head(stages, embedding_dim, settings, seed, frozen.device) if places else None
-    heads = nn.ModuleList([head] if place_head is None else [head, place_head])
+    place_head = _place_head(stages, embedding_dim, seed, frozen.device)
+    asks_where = places is not None and settings.localisation > 0 and bool(list(stages.parameters()))
+    heads = nn.ModuleList([head, place_head])
     optimiser, schedule = _optimiser(stages, heads, settings, settings.epochs * batches)
     frozen.fill(rows)
     at_once = training_pass(frozen.device)
@@ -145,10 +147,12 @@ def learn(
                     embeddings = pool(feature_map)
                 loss = _losses(head(embeddings.float()), targets, class_weights, settings.label_smoothing)
                 losses[part] = loss.detach().cpu().numpy()
-                if places is not None and place_head is not None:
+                if places is not None and asks_where:
                     changes = frozen.changes(rows[part], draw)
                     wanted = places.targets(rows[part], changes, tuple(feature_map.shape[2:]))
-                    loss = loss + settings.localisation * place_head.losses(feature_map, *wanted)
+                    loss = loss + settings.localisation * localisation_losses(
+                        place_head, feature_map, *wanted
+                    )
                 torch.autograd.backward(loss.sum() / len(batch))
             optimiser.step()
             schedule.step()
@@ -192,23 +196,24 @@ def _new_head(embedding_dim: int, seed: int, device: torch.device) -> nn.Linear:
         return nn.Linear(embedding_dim, 1).to(device)
 
 
-def _new_place_head(
-    stages: nn.Sequential, embedding_dim: int, settings: FinetuneSettings, seed: int, device: torch.device
-) -> PlaceHead | None:
-    """None where there is nothing to learn from the places, as with the head alone."""
-    if settings.localisation == 0 or not list(stages.parameters()):
-        return None
+def _place_head(stages: nn.Sequential, embedding_dim: int, seed: int, device: torch.device) -> nn.Conv2d:
+    """What says where a fracture is: the attention's own, which stays, or one that is dropped at the end."""
+    for module in stages.modules():
+        if isinstance(module, PlaceAttention):
+            return module.logits
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PlaceHead(embedding_dim).to(device)
+        return place_logits(embedding_dim).to(device)
 
 
 def _optimiser(
     stages: nn.Sequential, heads: nn.ModuleList, settings: FinetuneSettings, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    new = list(heads.parameters())
+    pretrained = [parameter for parameter in stages.parameters() if all(parameter is not one for one in new)]
     groups = [
-        {"params": list(heads.parameters()), "lr": settings.learning_rate * HEAD_RATE},
-        {"params": list(stages.parameters()), "lr": settings.learning_rate},
+        {"params": new, "lr": settings.learning_rate * HEAD_RATE},
+        {"params": pretrained, "lr": settings.learning_rate},
     ]
     learning = [group for group in groups if group["params"]]
     optimiser: torch.optim.Optimizer

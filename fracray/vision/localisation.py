@@ -19,7 +19,6 @@ POSITIVE_WEIGHT = 10.0
 COVERED = 0.15
 """Share of a place's cell that boxes must cover for it to hold a fracture; the most covered one always
 does."""
-PRIOR_LOGIT = -3.0
 
 
 class FracturePlaces:
@@ -61,21 +60,16 @@ class FracturePlaces:
         return picture
 
 
-class PlaceHead(nn.Module):
-    """A logit for each place of the feature map, and its loss; learns along and is dropped at the end."""
+def localisation_losses(logits: nn.Conv2d, feature_map: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+    """Return the loss `[n]` of each row of `feature_map` `[n, d, h', w']`; 0 where its places are not known.
 
-    def __init__(self, embedding_dim: int) -> None:
-        super().__init__()
-        self.logits = nn.Conv2d(embedding_dim, 1, kernel_size=1)
-        nn.init.constant_(self.logits.bias, PRIOR_LOGIT)  # type: ignore[arg-type]
-
-    def losses(self, feature_map: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-        """Return the loss `[n]` of each row of `feature_map` `[n, d, h', w']`; 0 where it is not known."""
-        logits = self.logits(feature_map.float()).squeeze(1)
-        losses = functional.binary_cross_entropy_with_logits(
-            logits,
-            targets.to(logits.device),
-            reduction="none",
-            pos_weight=torch.tensor(POSITIVE_WEIGHT, device=logits.device),
-        )
-        return losses.mean(dim=(1, 2)) * known.to(logits.device)
+    `logits` turns the first channels of a place into a fracture's logit there.
+    """
+    found = logits(feature_map[:, : logits.in_channels].float()).squeeze(1)
+    losses = functional.binary_cross_entropy_with_logits(
+        found,
+        targets.to(found.device),
+        reduction="none",
+        pos_weight=torch.tensor(POSITIVE_WEIGHT, device=found.device),
+    )
+    return losses.mean(dim=(1, 2)) * known.to(found.device)

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fracray.config import FinetuneSettings
+from fracray.vision.attention import place_logits
 from fracray.vision.augment import augment, draw_augmentations
 from fracray.vision.backbone import Backbone
 from fracray.vision.folds import FineTuning
-from fracray.vision.localisation import FracturePlaces, PlaceHead
+from fracray.vision.localisation import FracturePlaces, localisation_losses
 from fracray.vision.normalise import normalise
 
 NONE = np.zeros((0, 4), np.float32)
@@ -47,7 +48,7 @@ def test_nothing_is_learned_of_a_fracture_that_nobody_has_found() -> None:
     targets, known = places.targets(np.arange(3), None, (2, 2))
     assert known.tolist() == [True, False, True]
     assert targets[0].sum() == 0
-    losses = PlaceHead(5).losses(torch.ones(3, 5, 2, 2), targets, known).tolist()
+    losses = localisation_losses(place_logits(5), torch.ones(3, 5, 2, 2), targets, known).tolist()
     assert losses[1] == 0
     assert min(losses[0], losses[2]) > 0
 
