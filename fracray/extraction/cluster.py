@@ -1,6 +1,7 @@
 """Ray: starting it, and whether the cluster at hand can run a plan."""
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -22,6 +23,10 @@ of a machine that vanished fill up the others. The threads stay as they are: boo
 
 TASKS_BOOK = 0.001
 """CPUs that a task which reads or writes books; how many run at once is limited by number."""
+
+BLOCKS_PER_JOB = 1000
+"""Blocks that one job of Ray Data works on. Until its end the driver keeps about 100 kB for each, whatever is
+in it; jobs one after the other keep the driver small however long the run is."""
 
 IDLE_WORKERS_STAY_MS = 60_000
 """How long a process that reads or writes waits for its next block, on a Ray that is started here. Where
@@ -75,11 +80,16 @@ class RayLedger:
         self.actor.end.remote(work)
 
 
-def find_blocks(work: Work, rows_per_block: int) -> list[Any]:
-    """Return references to the missing rows, in blocks; the rows themselves stay with Ray's object stores."""
+def find_blocks(work: Work, rows_per_block: int) -> Iterator[list[Any]]:
+    """Yield references to the missing rows, in lists of up to `BLOCKS_PER_JOB` blocks.
+
+    The rows themselves stay with Ray's object stores. A span of ids is compared when its turn comes.
+    """
     blocks_of = ray.remote(num_returns="streaming")(_blocks_of)
-    spans = [blocks_of.remote(work, number, rows_per_block) for number in range(work.spans)]
-    return [block for span in spans for block in span]
+    spans = (blocks_of.remote(work, number, rows_per_block) for number in range(work.spans))
+    found = itertools.chain.from_iterable(spans)
+    while blocks := list(itertools.islice(found, BLOCKS_PER_JOB)):
+        yield blocks
 
 
 def _blocks_of(work: Work, number: int, rows_per_block: int) -> Iterator[pa.Table]:

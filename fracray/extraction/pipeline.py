@@ -16,7 +16,7 @@ from fracray.captions.captioner import captioner_image_size
 from fracray.config import Config
 from fracray.errors import ClusterError, FracrayError
 from fracray.extraction.captioning import CaptionRows
-from fracray.extraction.cluster import RayLedger, book, connected, find_blocks
+from fracray.extraction.cluster import Bookings, RayLedger, book, connected, find_blocks
 from fracray.extraction.embedding import EmbedRows
 from fracray.extraction.plan import Plan, plan_extraction
 from fracray.extraction.processes import ModelActor, read_block
@@ -111,47 +111,58 @@ def _describe(store: FeatureStore, fingerprints: Mapping[Feature, str], config: 
 
 
 def _run(plan: Plan, config: Config, steps: Steps) -> Generator[pa.Table, None, None]:
-    """Run the steps as one streaming job of Ray Data; yields the counts of each block once it is written."""
-    work, rows_per_block = plan.work, plan.rows_per_block
+    """Run the steps in streaming jobs of Ray Data, one after the other.
+
+    Yields the counts of each block once it is written.
+    """
     bookings = book(list(plan.pools.values()))
-    tasks = ray.data.TaskPoolStrategy(size=bookings.tasks_at_once)
     ledger = RayLedger.start()
-    image_size = captioner_image_size(config.captions) if "captions" in plan.pools else 0
     with _quiet_ray_data(), _errors_of_workers():
-        data = ray.data.from_arrow_refs(find_blocks(work, rows_per_block)).map_batches(
-            read_block,
-            fn_args=(steps.read, (config.radiographs, image_size, config.vision.preprocessing), ledger),
-            batch_format="pyarrow",
-            batch_size=None,
-            num_cpus=bookings.task,
-            compute=tasks,
-        )
-        models: dict[Feature, tuple[Any, Any, tuple[int, ...]]] = {
-            "captions": (steps.captions, config.captions, (image_size,)),
-            "embeddings": (steps.embeddings, config.vision, ()),
-        }
-        for feature, pool in plan.pools.items():
-            model, settings, sizes = models[feature]
-            arguments = (settings, work.fingerprints[feature], *sizes, pool.threads)
-            data = data.map_batches(
-                ModelActor,
-                fn_constructor_args=(feature, model, arguments, ledger),
-                compute=ray.data.ActorPoolStrategy(size=pool.actors),
-                batch_format="pyarrow",
-                # A larger batch would make Ray Data join blocks.
-                batch_size=min(settings.batch_size, rows_per_block),
-                num_cpus=pool.cpus * bookings.actors,
-                num_gpus=pool.gpus,
-            )
+        for blocks in find_blocks(plan.work, plan.rows_per_block):
+            job = _job(blocks, plan, config, steps, bookings, ledger)
+            yield from job.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _job(
+    blocks: list[Any], plan: Plan, config: Config, steps: Steps, bookings: Bookings, ledger: RayLedger
+) -> ray.data.Dataset:
+    """Return the job that reads, describes, embeds and writes the rows of `blocks`."""
+    work, rows_per_block = plan.work, plan.rows_per_block
+    tasks = ray.data.TaskPoolStrategy(size=bookings.tasks_at_once)
+    image_size = captioner_image_size(config.captions) if "captions" in plan.pools else 0
+    data = ray.data.from_arrow_refs(blocks).map_batches(
+        read_block,
+        fn_args=(steps.read, (config.radiographs, image_size, config.vision.preprocessing), ledger),
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=bookings.task,
+        compute=tasks,
+    )
+    models: dict[Feature, tuple[Any, Any, tuple[int, ...]]] = {
+        "captions": (steps.captions, config.captions, (image_size,)),
+        "embeddings": (steps.embeddings, config.vision, ()),
+    }
+    for feature, pool in plan.pools.items():
+        model, settings, sizes = models[feature]
+        arguments = (settings, work.fingerprints[feature], *sizes, pool.threads)
         data = data.map_batches(
-            write_rows,
-            fn_args=(work.store, dict(work.fingerprints)),
+            ModelActor,
+            fn_constructor_args=(feature, model, arguments, ledger),
+            compute=ray.data.ActorPoolStrategy(size=pool.actors),
             batch_format="pyarrow",
-            batch_size=None,
-            num_cpus=bookings.task,
-            compute=tasks,
+            # A larger batch would make Ray Data join blocks.
+            batch_size=min(settings.batch_size, rows_per_block),
+            num_cpus=pool.cpus * bookings.actors,
+            num_gpus=pool.gpus,
         )
-        yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return data.map_batches(
+        write_rows,
+        fn_args=(work.store, dict(work.fingerprints)),
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=bookings.task,
+        compute=tasks,
+    )
 
 
 @contextlib.contextmanager

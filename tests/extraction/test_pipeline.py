@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
+import ray.data
 from PIL import Image
 
 from fracray import schema
 from fracray.config import Config, load_config
 from fracray.errors import BackboneError, ClusterError
+from fracray.extraction import pipeline
 from fracray.extraction.pipeline import extract
 from fracray.extraction.store import FEATURES, FeatureStore
 from fracray.fingerprint import image_id
@@ -145,6 +147,27 @@ def test_without_a_captioner_radiographs_are_embedded_only(
     assert list(summary.features) == ["embeddings"]
     assert store.fingerprints("captions") == []
     assert len(store.fingerprints("embeddings")) == 1
+
+
+def test_a_run_of_many_blocks_is_several_jobs_that_lose_and_repeat_nothing(
+    extracted: tuple[Path, FeatureStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, _ = extracted
+    jobs: list[int] = []
+
+    def counted(blocks: list[Any], *arguments: Any) -> ray.data.Dataset:
+        jobs.append(len(blocks))
+        return job_of(blocks, *arguments)
+
+    job_of = pipeline._job
+    monkeypatch.setattr(pipeline, "_job", counted)
+    monkeypatch.setattr("fracray.extraction.cluster.BLOCKS_PER_JOB", 3)
+    store = FeatureStore(tmp_path / "store")
+    summary = extract(manifest, store, config("captions.captioner=none"))
+    assert jobs == [3, 2]
+    assert (summary.embeddings.done, summary.embeddings.failed) == (18, 2)
+    (fingerprint,) = store.fingerprints("embeddings")
+    assert sorted(store.read("embeddings", fingerprint)["image_id"].to_pylist()) == sorted(ids_of(manifest))
 
 
 def test_a_second_run_does_nothing_and_starts_no_model(
