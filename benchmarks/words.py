@@ -115,7 +115,15 @@ def outside_rows(bundle: Path, manifest: Path, captioner: Path) -> pd.DataFrame:
 def print_captions(table: pd.DataFrame) -> None:
     """Print how far the captions agree with the annotations."""
     annotations = [
-        Annotations(bool(row.label), row.region, row.projection, row.several_views, row.hardware, ())
+        # `joined` names what is shown in words.
+        Annotations(
+            bool(row.label),
+            row.region,
+            row.projection,
+            row.several_views == "True",
+            row.hardware == "True",
+            (),
+        )
         for row in table.itertuples()
     ]
     said = agreement(table.caption.tolist(), annotations)

@@ -33,8 +33,8 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("radiographs-bundle"))
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
-    training, outside = asked.work / "fracatlas.parquet", asked.work / "outside.parquet"
-    _fracray("manifest", asked.fracatlas, "--out", training)
+    training, boxes, outside = (asked.work / f"{name}.parquet" for name in ("fracatlas", "boxes", "outside"))
+    _fracray("manifest", asked.fracatlas, "--out", training, "--boxes", boxes)
     _fracray("manifest", asked.outside, "--out", outside)
-    _fracray("train", training, *SETTINGS, "--out", asked.target)
+    _fracray("train", training, "--boxes", boxes, *SETTINGS, "--out", asked.target)
     _fracray("evaluate", asked.target, outside, "--out", asked.work / "evaluation")
