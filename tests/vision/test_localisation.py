@@ -40,7 +40,8 @@ def test_the_smallest_box_marks_one_place_or_more(left: float, top: float, side:
     targets, _ = FracturePlaces([box(left, top, side)], BROKEN, 96).targets(np.arange(1), None, (3, 3))
     marked = np.argwhere(targets[0].numpy())
     assert 1 <= len(marked) <= 4
-    assert [int(max(0, top) // 32), int(max(0, left) // 32)] in marked.tolist()
+    for cell, start in zip(marked.T, (top, left), strict=True):
+        assert np.all((32 * cell <= max(0.0, start) + side + 1) & (max(0.0, start) - 1 <= 32 * cell + 32))
 
 
 def test_nothing_is_learned_of_a_fracture_that_nobody_has_found() -> None:
