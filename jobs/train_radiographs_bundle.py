@@ -3,7 +3,7 @@
     python jobs/train_radiographs_bundle.py FracAtlas --outside OTHER --target fracray/assets/bundle
 
 FracAtlas is the public archive's folder as it is unpacked, OTHER a folder or a CSV of further radiographs
-that are held out. On two cores it takes some two hours for 2,459 radiographs; stopped and started again it
+that are held out. On two cores it takes about an hour for 2,459 radiographs; stopped and started again it
 goes on with what it has finished.
 """
 

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pandas as pd
-from words import surroundings, systems, with_captions
+import pytest
+from words import print_captions, surroundings, systems, with_captions
 
 from fracray.captions.verdict import verdict
 
@@ -27,3 +28,16 @@ def test_words_that_tell_the_label_score_and_those_that_do_not_tell_it_do_not(tm
     for name in ("the caption's verdict", "words", "image beside words"):
         assert scores[name][fractured].min() > scores[name][~fractured].max()
     assert scores["words on what is shown"].std() < 1e-9
+
+
+def test_captions_are_judged_by_annotations_that_are_named_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = pd.DataFrame(
+        {"label": [0, 0], "region": ["hand", "leg"], "projection": ["frontal", "frontal"],
+         "several_views": ["False", "False"], "hardware": ["True", "False"], "caption": [SOUND, SOUND]}
+    )  # fmt: skip
+    print_captions(table)
+    printed = capsys.readouterr().out
+    assert "| region right | 0.500 |" in printed
+    assert "| distinct | 1 of 2 |" in printed
