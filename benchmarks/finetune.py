@@ -28,6 +28,7 @@ from fracray.vision.backbone import Backbone, load_backbone
 from fracray.vision.device import choose_device
 from fracray.vision.finetune import EpochReport, learn
 from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.learner import Lesson
 from fracray.vision.preprocess import preprocess
 
 FIRST_SEED = 4_920_000
@@ -67,8 +68,8 @@ def train(
     frozen = FrozenStages(tuned, training[0], settings, 7, place)
     checked = FrozenStages(tuned, validation[0], settings, 7, place), validation[1]
     stages = split(tuned, settings.unfrozen)[1]
-    rows = np.arange(len(training[0]))
-    learn(stages, tuned.embedding_dim, frozen, rows, training[1], settings, 7, checked, note)
+    lesson = Lesson(frozen, np.arange(len(training[0])), training[1], checked)
+    learn(stages, lesson, settings, 7, note)
     return list(np.diff(moments)), reports
 
 

@@ -2,43 +2,26 @@
 
 import copy
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fracray.config import FinetuneSettings
-from fracray.errors import UsageError
 from fracray.memory import keep_freed_memory
-from fracray.vision.attention import PlaceAttention, place_logits
 from fracray.vision.backbone import Backbone, pool
-from fracray.vision.device import (
-    Precision,
-    choose_device,
-    embedding_arithmetic,
-    training_arithmetic,
-    training_pass,
-)
+from fracray.vision.device import Precision, choose_device, embedding_arithmetic, training_pass
 from fracray.vision.frozen import FrozenStages, split
-from fracray.vision.localisation import FracturePlaces, localisation_losses
+from fracray.vision.learner import Learner, Lesson, label_losses
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 3
 """Epochs without a better validation loss after which fine-tuning stops."""
-WARM_UP = 0.1
-"""Share of all steps in which the learning rate rises; afterwards it falls along a cosine to zero."""
-MOMENTUM = 0.9
-HEAD_RATE = 10.0
-"""The new head learns this many times faster than the pretrained stages."""
 
 
 @dataclass(frozen=True)
@@ -88,86 +71,35 @@ def finetune(
         checked = None
         if validation is not None:
             checked = FrozenStages(tuned, validation[0], settings, seed, place), validation[1]
-        rows = np.arange(len(pixels))
-        learn(learning, tuned.embedding_dim, frozen, rows, labels, settings, seed, checked, on_epoch)
+        learn(learning, Lesson(frozen, np.arange(len(pixels)), labels, checked), settings, seed, on_epoch)
     return tuned.eval().requires_grad_(False)
 
 
 def learn(
     stages: nn.Sequential,
-    embedding_dim: int,
-    frozen: FrozenStages,
-    rows: NDArray[np.intp],
-    labels: NDArray[np.int8],
+    lesson: Lesson,
     settings: FinetuneSettings,
     seed: int,
-    validation: tuple[FrozenStages, NDArray[np.int8]] | None = None,
     on_epoch: OnEpoch | None = None,
-    places: FracturePlaces | None = None,
 ) -> None:
-    """Teach `stages`, in place, the `labels` of the `rows` of `frozen`; the rest as in `finetune`.
-
-    `places` knows the fractures' places on all of `frozen`; with them the feature map learns these too, by a
-    second loss of weight `localisation`.
-    """
+    """Teach `stages` the `lesson`, in place; the rest as in `finetune`."""
     keep_freed_memory()
-    counts = np.bincount(labels, minlength=2)
-    if counts.min() == 0:
-        raise UsageError(
-            "fine-tuning needs radiographs of both classes; check the labels of the rows it is given"
-        )
-    class_weights = torch.tensor(len(labels) / (2 * counts), dtype=torch.float32)
-    rng = np.random.default_rng(seed)
-    stages.requires_grad_(True).eval()
-    head = _new_head(embedding_dim, seed, frozen.device)
-    learning = nn.Sequential(OrderedDict[str, nn.Module](stages=stages, head=head))
-    mean = get_ema_multi_avg_fn(settings.weight_average)  # type: ignore[no-untyped-call]
-    average = AveragedModel(learning, multi_avg_fn=mean)
-    kept, kept_head = cast(tuple[nn.Sequential, nn.Linear], average.module.children())
-    batches = max(1, len(rows) // settings.batch_size)
-    place_head = _place_head(stages, embedding_dim, seed, frozen.device)
-    asks_where = places is not None and settings.localisation > 0 and bool(list(stages.parameters()))
-    heads = nn.ModuleList([head, place_head])
-    optimiser, schedule = _optimiser(stages, heads, settings, settings.epochs * batches)
-    frozen.fill(rows)
-    at_once = training_pass(frozen.device)
+    learner = Learner(stages, lesson, settings, seed)
+    lesson.frozen.fill(lesson.rows)
     best: tuple[float, dict[str, Tensor]] | None = None
     since_best = 0
     for epoch in range(settings.epochs):
-        losses = np.zeros(len(rows))
-        for number, batch in enumerate(np.array_split(rng.permutation(len(rows)), batches)):
-            draw = (number + epoch) % frozen.draws
-            optimiser.zero_grad(set_to_none=True)
-            for start in range(0, len(batch), at_once):
-                part = batch[start : start + at_once]
-                activations = frozen.activations(rows[part], draw)
-                targets = torch.tensor(labels[part], dtype=torch.int64)
-                with training_arithmetic(frozen.device):
-                    feature_map = stages(activations)
-                    embeddings = pool(feature_map)
-                loss = _losses(head(embeddings.float()), targets, class_weights, settings.label_smoothing)
-                losses[part] = loss.detach().cpu().numpy()
-                if places is not None and asks_where:
-                    changes = frozen.changes(rows[part], draw)
-                    wanted = places.targets(rows[part], changes, tuple(feature_map.shape[2:]))
-                    loss = loss + settings.localisation * localisation_losses(
-                        place_head, feature_map, *wanted
-                    )
-                torch.autograd.backward(loss.sum() / len(batch))
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(learning)
-        report = _report(epoch + 1, float(losses.mean()), kept, kept_head, class_weights, validation)
+        report = _report(epoch + 1, learner.epoch(epoch), learner)
         logger.info("%s", report)
         stop = on_epoch is not None and on_epoch(report) is True
         if report.validation_loss is not None:
             if best is None or report.validation_loss < best[0]:
-                best, since_best = (report.validation_loss, copy.deepcopy(kept.state_dict())), 0
+                best, since_best = (report.validation_loss, copy.deepcopy(learner.kept.state_dict())), 0
             else:
                 since_best += 1
         if stop or since_best >= PATIENCE:
             break
-    stages.load_state_dict(kept.state_dict() if best is None else best[1])
+    stages.load_state_dict(learner.kept.state_dict() if best is None else best[1])
 
 
 def embed_rows(
@@ -190,69 +122,14 @@ def embed_rows(
     return torch.cat(parts)
 
 
-def _new_head(embedding_dim: int, seed: int, device: torch.device) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Linear(embedding_dim, 1).to(device)
-
-
-def _place_head(stages: nn.Sequential, embedding_dim: int, seed: int, device: torch.device) -> nn.Conv2d:
-    """What says where a fracture is: the attention's own, which stays, or one that is dropped at the end."""
-    for module in stages.modules():
-        if isinstance(module, PlaceAttention):
-            return module.logits
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return place_logits(embedding_dim).to(device)
-
-
-def _optimiser(
-    stages: nn.Sequential, heads: nn.ModuleList, settings: FinetuneSettings, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    new = list(heads.parameters())
-    pretrained = [parameter for parameter in stages.parameters() if all(parameter is not one for one in new)]
-    groups = [
-        {"params": new, "lr": settings.learning_rate * HEAD_RATE},
-        {"params": pretrained, "lr": settings.learning_rate},
-    ]
-    learning = [group for group in groups if group["params"]]
-    optimiser: torch.optim.Optimizer
-    if settings.optimiser == "sgd":
-        optimiser = torch.optim.SGD(
-            learning, momentum=MOMENTUM, nesterov=True, weight_decay=settings.weight_decay
-        )
-    else:
-        optimiser = torch.optim.AdamW(learning, weight_decay=settings.weight_decay)
-    warm = max(1, round(steps * WARM_UP))
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm))))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-
-
-def _losses(logits: Tensor, targets: Tensor, class_weights: Tensor, smoothing: float) -> Tensor:
-    targets = targets.to(logits.device)
-    smoothed = targets * (1 - smoothing) + smoothing / 2
-    loss = functional.binary_cross_entropy_with_logits(logits.squeeze(1), smoothed, reduction="none")
-    return loss * class_weights.to(logits.device)[targets]
-
-
-def _report(
-    epoch: int,
-    training_loss: float,
-    stages: nn.Sequential,
-    head: nn.Linear,
-    class_weights: Tensor,
-    validation: tuple[FrozenStages, NDArray[np.int8]] | None,
-) -> EpochReport:
-    if validation is None:
+def _report(epoch: int, training_loss: float, learner: Learner) -> EpochReport:
+    if learner.lesson.validation is None:
         return EpochReport(epoch, training_loss, None, None)
-    frozen, labels = validation
+    frozen, labels = learner.lesson.validation
     with torch.no_grad():
-        logits = head(embed_rows(stages, frozen, np.arange(len(labels))).to(frozen.device)).cpu()
-    loss = float(_losses(logits, torch.tensor(labels, dtype=torch.int64), class_weights, 0.0).mean())
+        embeddings = embed_rows(learner.kept, frozen, np.arange(len(labels)))
+        logits = learner.kept_head(embeddings.to(frozen.device)).cpu()
+    targets = torch.tensor(labels, dtype=torch.int64)
+    loss = float(label_losses(logits, targets, learner.class_weights, 0.0).mean())
     auroc = float(roc_auc_score(labels, logits.squeeze(1).numpy())) if len(np.unique(labels)) == 2 else None
     return EpochReport(epoch, training_loss, loss, auroc)

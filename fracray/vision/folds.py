@@ -12,6 +12,7 @@ from fracray.vision.device import Precision, choose_device
 from fracray.vision.embed import embed_with_statistics
 from fracray.vision.finetune import embed_rows, learn
 from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.learner import Lesson
 from fracray.vision.localisation import FracturePlaces
 
 
@@ -57,17 +58,8 @@ class FineTuning:
         if self._frozen is None:
             return self._pretrained
         tuned = copy.deepcopy(self._pretrained)
-        stages = split(tuned, self._settings.unfrozen)[1]
-        learn(
-            stages,
-            tuned.embedding_dim,
-            self._frozen,
-            rows,
-            self._labels[rows],
-            self._settings,
-            self._seed,
-            places=self._places,
-        )
+        lesson = Lesson(self._frozen, rows, self._labels[rows], places=self._places)
+        learn(split(tuned, self._settings.unfrozen)[1], lesson, self._settings, self._seed)
         return tuned.eval().requires_grad_(False)
 
     def embed(self, tuned: Backbone) -> NDArray[np.float32]:

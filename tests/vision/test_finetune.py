@@ -13,6 +13,7 @@ from fracray.vision.embed import embed
 from fracray.vision.finetune import PATIENCE, EpochReport, finetune, learn
 from fracray.vision.folds import FineTuning, iterate_by_folds
 from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.learner import Lesson
 
 Toy = Callable[[int, int], tuple[NDArray[np.uint8], NDArray[np.int8]]]
 CPU = torch.device("cpu")
@@ -162,7 +163,7 @@ def test_losses_with_and_without_stored_activations_agree(
         learning = split(copy.deepcopy(backbone), unfrozen)[1]
         frozen = FrozenStages(backbone, pixels, settings, 5, CPU)
         checked = FrozenStages(backbone, pixels[::2], settings, 5, CPU), labels[::2]
-        learn(learning, 512, frozen, np.arange(24), labels, settings, 5, checked, reports.append)
+        learn(learning, Lesson(frozen, np.arange(24), labels, checked), settings, 5, reports.append)
         return [[report.training_loss, report.validation_loss] for report in reports]
 
     stored = losses(1.0)
