@@ -1,5 +1,6 @@
 """The one protocol behind which every captioner stands, its input, and its identity."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -23,6 +24,9 @@ Status = Literal["ok", "truncated", "repetitive", "empty", "failed"]
 SHIPPED = {"embedded": "captioner", "embedded-radiographs": "radiographs_captioner"}
 """Folders of the captioners that ship, by the names that `captions.model` takes: one knows phantoms, one
 radiographs of FracAtlas."""
+
+_MODEL_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+"""Owner and name, as the model hub writes them."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,21 @@ def prepare(pixels: np.ndarray, image_size: int) -> np.ndarray:
 
 def model_source(settings: CaptionSettings) -> Path | str:
     """Return the folder that `settings.model` names (one of `SHIPPED` or an existing one), else the model id
-    as written."""
+    as written.
+
+    Raises `CaptionerError` for what is no folder here and cannot be a model id, before anything waits for it.
+    """
     if settings.model in SHIPPED:
         return Path(str(files("fracray") / "assets" / SHIPPED[settings.model]))
     folder = Path(settings.model).expanduser()
-    return folder if folder.is_dir() else settings.model
+    if folder.is_dir():
+        return folder
+    if not _MODEL_ID.fullmatch(settings.model):
+        raise CaptionerError(
+            f"captions.model={settings.model}: no folder on this machine, and no model id such as "
+            f"google/medgemma-4b-it; those that ship are {' and '.join(SHIPPED)}"
+        )
+    return settings.model
 
 
 def captioner_fingerprint(settings: CaptionSettings) -> str:

@@ -161,6 +161,12 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         captioner_image_size(CaptionSettings(model=str(tmp_path)))
 
 
+@pytest.mark.parametrize("model", ["embeded", "./captioner", "/no/such/folder", "~/models/mine", "a/b/c"])
+def test_what_is_neither_folder_nor_model_id_is_refused_at_once(model: str) -> None:
+    with pytest.raises(CaptionerError, match="ship are embedded and embedded-radiographs"):
+        captioner_fingerprint(CaptionSettings(model=model))
+
+
 def test_a_model_without_eyes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CaptionerError, match="takes no pictures"):
