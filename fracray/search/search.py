@@ -31,6 +31,7 @@ from fracray.search.space import (
     suggest_fusion,
     suggest_vision,
     within,
+    without_words,
 )
 from fracray.search.study import best_trial, count, finished, open_storage, quiet_optuna
 from fracray.search.trials import FusionTrial, VisionTrial, embed_folds
@@ -125,10 +126,12 @@ def _search_fusion(
         return config.fusion, None
     # The trials of this stage see no pixels, only the chosen network's embeddings.
     slim = replace(rows, pixels=np.empty((len(rows), 0, 0), np.uint8))
+    captioned = any(rows.captions)
+    first = [PAPER_FUSION, point_of(config.fusion)]
     stage = Stage(
         name="fusion",
-        suggest=suggest_fusion,
-        first=[PAPER_FUSION, point_of(config.fusion)],
+        suggest=partial(suggest_fusion, captioned=captioned),
+        first=first if captioned else [without_words(point) for point in first],
         direction="minimize",
         trainable=lambda: tune.with_parameters(
             FusionTrial, rows=slim, embeddings=_fold_embeddings(rows, config, folder), settings=config
@@ -180,7 +183,8 @@ def _identity(rows: Rows, config: Config) -> str:
     # The number of fusion trials, and of trials at a time, may change when a search goes on. That of vision
     # trials may not: another winner would part the fusion trials there are from the embeddings they scored.
     digest = hashlib.sha256(np.ascontiguousarray(rows.pixels).tobytes())
-    others = [rows.image_ids, rows.labels.tolist(), rows.folds.tolist(), rows.captions]
+    boxes = rows.boxes and [of_one.tolist() for of_one in rows.boxes]
+    others = [rows.image_ids, rows.labels.tolist(), rows.folds.tolist(), rows.captions, boxes]
     digest.update(json.dumps(others).encode())
     return fingerprint(
         rows=digest.hexdigest(),

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -120,6 +120,9 @@ def test_a_search_is_not_resumed_with_other_rows_nor_started_over_another(resume
     fewer = tiny_rows().take(np.arange(48))
     with pytest.raises(SearchError, match="other rows"):
         search(fewer, tiny_config(), resumed.folder, resume=True)
+    boxed = replace(tiny_rows(), boxes=[np.zeros((0, 4), np.float32)] * len(tiny_rows()))
+    with pytest.raises(SearchError, match="other rows"):
+        search(boxed, tiny_config(), resumed.folder, resume=True)
 
 
 @pytest.mark.ray

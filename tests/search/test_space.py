@@ -3,8 +3,16 @@ from functools import partial
 import optuna
 import pytest
 
-from fracray.config import FinetuneSettings, FusionSettings, SearchSettings
-from fracray.search.space import PAPER_FUSION, PAPER_VISION, apply, point_of, suggest_fusion, within
+from fracray.config import FinetuneSettings, FusionSettings, SearchSettings, load_config
+from fracray.search.space import (
+    PAPER_FUSION,
+    PAPER_VISION,
+    apply,
+    point_of,
+    suggest_fusion,
+    within,
+    without_words,
+)
 from fracray.search.space import suggest_vision as suggest_vision_within
 
 suggest_vision = partial(suggest_vision_within, settings=SearchSettings())
@@ -23,9 +31,14 @@ def test_every_point_makes_valid_settings() -> None:
     for point in draws(suggest_vision, 60):
         settings = apply(FinetuneSettings(), point)
         assert point.items() <= settings.model_dump().items()
-    for point in draws(suggest_fusion, 60):
+    for point in draws(suggest_fusion, 60) + draws(partial(suggest_fusion, captioned=False), 60):
         fusion = apply(FusionSettings(), point)
         assert point.items() <= fusion.model_dump().items()
+
+
+def test_without_captions_nothing_about_words_is_tried() -> None:
+    for point in draws(partial(suggest_fusion, captioned=False), 5):
+        assert set(point) == {"regularisation", "balanced"}
 
 
 def test_no_learning_rate_where_nothing_learns() -> None:
@@ -44,6 +57,8 @@ def test_no_learning_rate_where_nothing_learns() -> None:
         (suggest_vision, point_of(FinetuneSettings())),
         (suggest_vision, point_of(FinetuneSettings(unfrozen="none"))),
         (suggest_fusion, point_of(FusionSettings())),
+        (suggest_fusion, point_of(load_config(profile="radiographs").fusion)),
+        (partial(suggest_fusion, captioned=False), without_words(PAPER_FUSION)),
     ],
 )
 def test_the_first_points_lie_in_the_space(suggest: object, point: dict[str, object]) -> None:
