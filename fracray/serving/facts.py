@@ -31,7 +31,7 @@ class ModelFacts(BaseModel):
     unfrozen: str = Field(description="stages of the backbone that were fine-tuned")
     input_size: int = Field(description="side of the backbone's square input, pixels")
     captioner: str
-    prompt: str
+    prompt: str | None = Field(description="what the captioner is asked; null: there is no captioner")
     formats: tuple[str, ...] = FORMATS
     max_bytes: int = Field(description="largest file taken, bytes")
     max_pixels: int = Field(description="largest picture taken, pixels")
@@ -65,7 +65,7 @@ def model_facts(bundle: Bundle) -> ModelFacts:
         unfrozen=config.vision.finetune.unfrozen,
         input_size=config.vision.preprocessing.size,
         captioner=captions["model"] if captions["captioner"] == "gemma" else captions["captioner"],
-        prompt=captions["prompt"],
+        prompt=None if bundle.image_alone else captions["prompt"],
         max_bytes=config.radiographs.max_bytes,
         max_pixels=config.radiographs.max_pixels,
         figures=bundle.figures,

@@ -66,3 +66,4 @@ def test_the_page_of_a_bundle_without_a_captioner_shows_the_image_only(
     assert not [word for word in words if word in page]
     assert "fr-warning" not in page
     assert "decides by the image alone" in render_header(model_facts(alone))
+    assert (model_facts(alone).prompt, model_facts(bundle).prompt) == (None, "findings")
