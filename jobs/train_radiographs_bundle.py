@@ -22,7 +22,9 @@ SETTINGS = ("--profile", "radiographs", "--set", "search.test_fold=1000", "--dat
 
 def _fracray(*arguments: str | Path) -> None:
     command = [sys.executable, "-c", "from fracray.cli.app import main; main()"]
-    subprocess.run([*command, *map(str, arguments)], check=True)
+    # The command has said in one line what was wrong.
+    if status := subprocess.run([*command, *map(str, arguments)], check=False).returncode:
+        raise SystemExit(status)
 
 
 if __name__ == "__main__":
