@@ -34,7 +34,7 @@ from ray.cluster_utils import Cluster
 from torch.utils.data import DataLoader, Dataset
 
 from fracray import schema
-from fracray.captions.captioner import captioner_fingerprint
+from fracray.captions.choose import captioner_fingerprint
 from fracray.config import Config, load_config
 from fracray.extraction.pipeline import extract
 from fracray.extraction.reading import ENOUGH

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pointing_game import Pointed, judge, outlined, wilson
 
 from fracray.bundle.bundle import Bundle, load_bundle
-from fracray.captions.captioner import Captioner, open_captioner, prepare
+from fracray.captions.captioner import Captioner, prepare
+from fracray.captions.choose import open_captioner
 from fracray.evaluation.metrics import mcnemar
 from fracray.explain.answer import answer
 from fracray.explain.heat_map import heat_maps

@@ -25,7 +25,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fracray.bundle.bundle import load_bundle
-from fracray.captions.captioner import open_captioner, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import open_captioner
 from fracray.captions.findings import labelled_lines
 from fracray.captions.mask import mask_verdict
 from fracray.captions.tiny.radiograph_card import agreement

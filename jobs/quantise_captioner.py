@@ -9,7 +9,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from fracray.captions.captioner import model_source
+from fracray.captions.choose import model_source
 from fracray.captions.loading import save_quantised
 from fracray.config import CaptionSettings
 from fracray.errors import FracrayError

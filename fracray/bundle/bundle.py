@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from fracray import fingerprint
 from fracray.bundle.card import model_card
 from fracray.bundle.reliability import DataKind, reliability
-from fracray.captions.captioner import model_source
+from fracray.captions.choose import model_source
 from fracray.config import Config
 from fracray.errors import BundleError
 from fracray.fusion.classifier import SYSTEMS, System, load_classifier

@@ -8,7 +8,7 @@ import typer
 
 from fracray.bundle.bundle import load_bundle, record_cross_validation, record_figures, save_bundle
 from fracray.bundle.reliability import DataKind
-from fracray.captions.captioner import captioner_fingerprint
+from fracray.captions.choose import captioner_fingerprint
 from fracray.cli.options import BundleFolder, ConfigFile, Manifest, Overrides, Profile, Store, resolve
 from fracray.cli.screen import console, made, progress, say
 from fracray.config import Config

@@ -8,7 +8,8 @@ import typer
 
 from fracray.bundle.bundle import Bundle, is_bundle, load_bundle
 from fracray.bundle.shipped import shipped_bundle
-from fracray.captions.captioner import Captioner, open_captioner, prepare
+from fracray.captions.captioner import Captioner, prepare
+from fracray.captions.choose import open_captioner
 from fracray.cli.options import BundleOrShipped
 from fracray.cli.screen import say
 from fracray.errors import FracrayError, RadiographError, UsageError

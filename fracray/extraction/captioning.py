@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from fracray.captions.captioner import Caption, open_captioner
+from fracray.captions.captioner import Caption
+from fracray.captions.choose import open_captioner
 from fracray.captions.findings import parse_findings
 from fracray.captions.prompt import load_prompt
 from fracray.captions.verdict import verdict

@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray.data
 import ray.exceptions
 
-from fracray.captions.captioner import captioner_image_size
+from fracray.captions.choose import captioner_image_size
 from fracray.config import Config
 from fracray.errors import ClusterError, FracrayError
 from fracray.extraction.captioning import CaptionRows

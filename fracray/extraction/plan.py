@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fracray.captions.captioner import captioner_fingerprint
+from fracray.captions.choose import captioner_fingerprint
 from fracray.config import Config, ExtractionSettings
 from fracray.extraction.cluster import ActorPool
 from fracray.extraction.store import FEATURES, Feature, FeatureStore

@@ -11,7 +11,7 @@ from ray.serve.schema import LoggingConfig
 
 from fracray.bundle.bundle import Bundle, load_bundle
 from fracray.bundle.shipped import shipped_bundle
-from fracray.captions.captioner import captioner_image_size
+from fracray.captions.choose import captioner_image_size
 from fracray.config import RadiographSettings, ServingSettings, Settings
 from fracray.serving.api import build_api
 from fracray.serving.facts import ModelFacts, model_facts

@@ -13,7 +13,8 @@ import torch
 from ray import serve
 
 from fracray.bundle.bundle import load_bundle
-from fracray.captions.captioner import Caption, open_captioner
+from fracray.captions.captioner import Caption
+from fracray.captions.choose import open_captioner
 from fracray.config import CaptionSettings, ServingSettings
 from fracray.explain.answer import Answer, answer
 from fracray.radiographs.read import Radiograph

@@ -6,35 +6,16 @@ its last feature map. Those of torchvision stand here; whatever else timm knows 
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from fracray.errors import BackboneError
-
-Stages = OrderedDict[str, nn.Module]
+from fracray.vision.network import Network
 
 TIMM = "timm/"
 """In front of a network's name: it is one of timm's."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network with random weights.
-
-    `stride` is how many pixels of the picture lie between two places of the last feature map, and `offset`
-    how many lie left of the first place's middle: 0 where convolutions are padded alike on both sides.
-    `published` turns a parameter's name, such as `layer1.0.conv1.weight`, into the one under which its makers
-    publish it.
-    """
-
-    stages: Stages
-    embedding_dim: int
-    stride: int
-    offset: int
-    published: Callable[[str], str]
 
 
 def _resnet(block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> Network:

@@ -10,7 +10,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from fracray.errors import BackboneError
-from fracray.vision.architectures import Network, Stages
+from fracray.vision.network import Network, Stages
 from fracray.vision.normalise import GREY_MEAN, GREY_STD
 
 _STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")

@@ -4,12 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracray.captions.captioner import (
-    captioner_fingerprint,
-    captioner_image_size,
-    open_captioner,
-    prepare,
-)
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import captioner_fingerprint, captioner_image_size, open_captioner
 from fracray.captions.prompt import chat_message, load_prompt
 from fracray.captions.repetition import is_repetitive
 from fracray.config import CaptionSettings

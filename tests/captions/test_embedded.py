@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fracray.captions.captioner import captioner_image_size, open_captioner, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import captioner_image_size, open_captioner
 from fracray.captions.findings import parse_findings
 from fracray.captions.gemma import GemmaCaptioner
 from fracray.captions.verdict import verdict

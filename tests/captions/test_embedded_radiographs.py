@@ -1,6 +1,7 @@
 """The captioner of real radiographs that ships: what can be held without a real radiograph."""
 
-from fracray.captions.captioner import model_source, open_captioner, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import model_source, open_captioner
 from fracray.captions.findings import parse_findings
 from fracray.config import CaptionSettings
 from fracray.radiographs.phantoms import make_phantom

@@ -6,13 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fracray.captions.captioner import (
-    CAPTION_STATUS,
-    Captioner,
-    captioner_image_size,
-    open_captioner,
-    prepare,
-)
+from fracray.captions.captioner import CAPTION_STATUS, Captioner, prepare
+from fracray.captions.choose import captioner_image_size, open_captioner
 from fracray.config import CaptionSettings
 from fracray.radiographs.phantoms import make_phantom
 from fracray.schema import CAPTIONS, write_table

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fracray.captions import memory
-from fracray.captions.captioner import model_source, open_captioner
+from fracray.captions.choose import model_source, open_captioner
 from fracray.captions.gemma import GemmaCaptioner
 from fracray.captions.loading import save_quantised
 from fracray.config import CaptionSettings

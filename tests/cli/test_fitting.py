@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fracray.bundle.bundle import load_bundle
-from fracray.captions.captioner import open_captioner
+from fracray.captions.choose import open_captioner
 from fracray.cli import fitting
 from fracray.cli.predict import answer_file
 from fracray.fingerprint import image_id

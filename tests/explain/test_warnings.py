@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fracray.bundle.bundle import Bundle
-from fracray.captions.captioner import Caption, open_captioner
+from fracray.captions.captioner import Caption
+from fracray.captions.choose import open_captioner
 from fracray.captions.none import NO_CAPTION
 from fracray.config import load_config
 from fracray.explain.answer import answer

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fracray.captions.captioner import captioner_fingerprint, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import captioner_fingerprint
 from fracray.config import (
     BackboneSettings,
     CaptionSettings,

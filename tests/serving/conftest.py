@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from fracray.bundle.bundle import save_bundle
-from fracray.captions.captioner import open_captioner, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import open_captioner
 from fracray.config import Config, ServingSettings, load_config
 from fracray.fusion.rows import Rows
 from fracray.fusion.training import fit_pipeline

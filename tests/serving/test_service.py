@@ -20,7 +20,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from fracray.bundle import shipped
 from fracray.bundle.bundle import load_bundle
-from fracray.captions.captioner import open_captioner, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import open_captioner
 from fracray.config import RadiographSettings, ServingSettings
 from fracray.errors import BundleError, ClusterError, UsageError
 from fracray.explain.answer import answer

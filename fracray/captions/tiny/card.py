@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from fracray.captions.captioner import open_captioner, prepare
+from fracray.captions.captioner import prepare
+from fracray.captions.choose import open_captioner
 from fracray.captions.findings import parse_findings
 from fracray.captions.tiny.architecture import (
     IMAGE_SIZE,

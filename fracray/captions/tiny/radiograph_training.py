@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
 
-from fracray.captions.captioner import model_source, open_captioner
+from fracray.captions.choose import model_source, open_captioner
 from fracray.captions.prompt import PROMPTS, load_prompt
 from fracray.captions.tiny.architecture import build_model, build_processor, build_tower
 from fracray.captions.tiny.radiograph_card import agreement, write_radiograph_card
