@@ -52,6 +52,15 @@ def decision_map(
     2020, which ignores the logit). Leaves no hook on `backbone`. Raises `UsageError` for an unknown method
     and for a function that does not take these embeddings to `[n]`.
     """
+    cells = place_map(backbone, logit, pixels, method)
+    return np.stack([spread(one, pixels.shape[1], backbone.stride, backbone.offset) for one in cells])
+
+
+def place_map(
+    backbone: Backbone, logit: LogitFunction, pixels: NDArray[np.uint8], method: HeatMapMethod = "gradcam"
+) -> NDArray[np.float32]:
+    """Return `decision_map` before it is spread: float32 `[n, h, w]` in [0, 1], a number for each place of
+    the last feature map."""
     if method not in _METHODS:
         raise UsageError(f"map method '{method}' is not known; choose one of: {', '.join(_METHODS)}")
     device = next(backbone.parameters()).device
@@ -59,8 +68,8 @@ def decision_map(
         feature_map = backbone.eval().feature_map(normalise(torch.tensor(pixels, device=device)))
     decision = _Tangent(_slopes(logit, pool(feature_map)))
     with torch.enable_grad(), _METHODS[method](decision, [decision.last]) as cam:
-        small = cam(feature_map.requires_grad_(), targets=[torch.sum] * len(pixels))
-    return np.stack([_spread(cells, pixels.shape[1], backbone.stride, backbone.offset) for cells in small])
+        cells: NDArray[np.float32] = cam(feature_map.requires_grad_(), targets=[torch.sum] * len(pixels))
+    return cells
 
 
 def _slopes(logit: LogitFunction, embeddings: Tensor) -> Tensor:
@@ -85,10 +94,17 @@ def _slopes(logit: LogitFunction, embeddings: Tensor) -> Tensor:
     return slopes / largest.clamp_min(torch.finfo(slopes.dtype).tiny)
 
 
-def _spread(cells: NDArray[np.float32], size: int, stride: int, offset: int) -> NDArray[np.float32]:
+def spread(cells: NDArray[np.float32], size: int, stride: int, offset: int) -> NDArray[np.float32]:
+    """Return `cells` `[h, w]` laid out over a square of `size` pixels as cubic B-splines, at most 1.
+
+    Straight lines between cells would put the hottest pixel into the middle of a cell whatever the cells
+    around it say; the sum of B-splines has it towards the warmer ones, and is never below zero.
+    """
     # Cell i looks at a neighbourhood of pixel offset + i * stride, so the map is laid out from there;
     # stretching it over the square would shift it by half a cell.
     places = (np.mgrid[0:size, 0:size] - offset) / stride
-    spread: NDArray[np.float32] = map_coordinates(cells, places, output=np.float32, order=1, mode="nearest")
-    highest = float(spread.max())
-    return spread / highest if highest > 0 else spread
+    laid_out: NDArray[np.float32] = map_coordinates(
+        cells, places, output=np.float32, order=3, mode="nearest", prefilter=False
+    )
+    highest = float(laid_out.max())
+    return laid_out / highest if highest > 0 else laid_out

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fracray.errors import UsageError
-from fracray.explain.grad_cam import LogitFunction, decision_map
+from fracray.explain.grad_cam import LogitFunction, decision_map, place_map, spread
 from fracray.fusion.training import Pipeline
 from fracray.vision.backbone import Backbone
 from fracray.vision.normalise import normalise
@@ -37,10 +37,6 @@ def mlp() -> nn.Module:
     return layers
 
 
-def at_cells(heat: np.ndarray, backbone: Backbone) -> np.ndarray:
-    return heat[:, :: backbone.stride, :: backbone.stride]
-
-
 def by_finite_differences(feature_map: np.ndarray, logit: LogitFunction) -> np.ndarray:
     """Grad-CAM [n, h, w] by its definition, the channel weights measured by small steps of each channel."""
     weights = np.empty(feature_map.shape[:2])
@@ -67,9 +63,8 @@ def test_the_channel_weights_are_finite_differences_of_the_classifiers_own_logit
     def logit(embeddings: Tensor) -> Tensor:
         return torch.tensor(classifier.logits(embeddings.numpy(), CAPTIONS))
 
-    heat = decision_map(pipeline.backbone, classifier.logit_function(CAPTIONS), pixels)
-    expected = by_finite_differences(feature_map, logit)
-    np.testing.assert_allclose(at_cells(heat, pipeline.backbone), expected, atol=1e-4)
+    cells = place_map(pipeline.backbone, classifier.logit_function(CAPTIONS), pixels)
+    np.testing.assert_allclose(cells, by_finite_differences(feature_map, logit), atol=1e-4)
 
 
 def test_any_differentiable_function_of_the_embedding_can_be_explained(
@@ -78,8 +73,24 @@ def test_any_differentiable_function_of_the_embedding_can_be_explained(
     head = mlp()
     feature_map = seeing.feature_map(normalise(pixels)).double().numpy()
     expected = by_finite_differences(feature_map, mlp().double())
-    np.testing.assert_allclose(at_cells(decision_map(seeing, head, pixels), seeing), expected, atol=1e-3)
+    np.testing.assert_allclose(place_map(seeing, head, pixels), expected, atol=1e-3)
     assert all(parameter.grad is None for parameter in head.parameters())
+
+
+def test_the_hottest_pixel_is_a_cells_middle_drawn_towards_its_warmer_neighbours() -> None:
+    cells = np.zeros((7, 7), np.float32)
+    cells[2, 4] = 1
+    alone = spread(cells, 224, 32, 0)
+    assert np.unravel_index(alone.argmax(), alone.shape) == (64, 128)
+    assert np.unravel_index(spread(cells, 224, 32, 16).argmax(), alone.shape) == (80, 144)
+    cells[2, 5] = 1
+    y, x = np.unravel_index(spread(cells, 224, 32, 0).argmax(), alone.shape)
+    assert (y, x) == (64, 144)
+    cells[2, 5], cells[3, 4] = 0.5, 0.25
+    y, x = np.unravel_index(spread(cells, 224, 32, 0).argmax(), alone.shape)
+    assert 64 < y < 80
+    assert 128 < x < 144
+    assert x - 128 > y - 64
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fracray.explain.regions import HOT_QUANTILE, hottest_box
+from fracray.explain.regions import HOT_SHARE, hottest_box
 
 
 def bump(shape: tuple[int, int], y: float, x: float, width: float) -> np.ndarray:
@@ -16,13 +16,13 @@ def test_of_two_hot_places_the_hotter_one_gets_the_box() -> None:
     assert hottest_box(heat) == (70, 40, 75, 50)
 
 
-def test_the_region_is_what_lies_above_the_quantile() -> None:
+def test_the_region_is_what_is_nearly_as_hot_as_its_maximum() -> None:
     heat = bump((200, 300), 120, 90, 60)
     box = hottest_box(heat)
     assert box is not None
     xmin, ymin, xmax, ymax = box
-    # A round bump's hottest tenth is a disc of that area.
-    diameter = 2 * np.sqrt((1 - HOT_QUANTILE) * heat.size / np.pi)
+    # So far from its middle the bump has fallen to that share.
+    diameter = 2 * 60 * np.sqrt(-np.log(HOT_SHARE))
     assert xmax - xmin == pytest.approx(diameter, abs=2)
     assert ymax - ymin == pytest.approx(diameter, abs=2)
     assert (xmin + xmax) / 2 == pytest.approx(90.5, abs=1)
