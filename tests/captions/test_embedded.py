@@ -29,7 +29,7 @@ def captioner() -> GemmaCaptioner:
 @pytest.fixture(scope="module")
 def phantoms() -> list[Phantom]:
     """A fixed set that training never saw, as many of them fractured as chance makes them."""
-    return [make_phantom(FIRST_SEED + i, long_side=480) for i in range(COUNT)]
+    return [make_phantom(FIRST_SEED + i) for i in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,8 @@ def test_the_region_is_named(texts: list[str], phantoms: Sequence[Phantom]) -> N
         parse_findings(text).region.startswith(phantom.truth.region)
         for text, phantom in zip(texts, phantoms, strict=True)
     ]
-    assert np.mean(named) >= 0.88
+    # 0.957 of a thousand, says its card; of 150 that may by chance be 0.92.
+    assert np.mean(named) >= 0.92
 
 
 def test_the_impression_is_right_often_and_wrong_often_enough(
