@@ -9,7 +9,7 @@ of a network whose classifier, last layers, or all layers forgot what they learn
 map of one value counts 0). They mean something only where the held-out
 AUROC says that the network sees.
 
-    python benchmarks/explain.py [--pairs 1200] [--held-out 200] [--epochs 30] [--picture FILE]
+    python benchmarks/explain.py [--pairs 2000] [--held-out 120] [--epochs 30] [--picture FILE]
 """
 
 import argparse
