@@ -2,9 +2,8 @@
 
     python jobs/train_radiographs_bundle.py FracAtlas --outside OTHER --target fracray/assets/bundle
 
-FracAtlas is the public archive's folder as it is unpacked, OTHER a folder or a CSV of further radiographs
-that are held out. On two cores it takes about an hour for 2,459 radiographs; stopped and started again it
-goes on with what it has finished.
+FracAtlas is the public archive's folder as it is unpacked, OTHER a folder or a CSV of further radiographs to
+hold out. On two cores it takes about an hour for 2,459 radiographs; started again it goes on where it was.
 """
 
 import argparse
@@ -22,9 +21,8 @@ SETTINGS = ("--profile", "radiographs", "--set", "search.test_fold=1000", "--dat
 
 def _fracray(*arguments: str | Path) -> None:
     command = [sys.executable, "-c", "from fracray.cli.app import main; main()"]
-    # The command has said in one line what was wrong.
     if status := subprocess.run([*command, *map(str, arguments)], check=False).returncode:
-        raise SystemExit(status)
+        raise SystemExit(status)  # The command has said in one line what was wrong.
 
 
 if __name__ == "__main__":
