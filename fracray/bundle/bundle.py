@@ -1,7 +1,7 @@
 """A bundle: one folder with everything that prediction needs and nothing that executes.
 
 hashes.json            format, bundle id, SHA-256 of every other file
-config.json            the whole resolved configuration
+config.json            the whole resolved configuration; devices are left to the machine that answers
 backbone.safetensors   the fine-tuned network
 familiarity.safetensors   what the training radiographs look like
 image.skops, words.skops, fused.skops     the classifiers
@@ -90,25 +90,37 @@ def save_bundle(
 
     `data_kind` and `data_note`, a sentence, say what data the bundle was fitted on; they are shown beside
     every answer and every figure. `boxed` is on how many of the radiographs it learned where fractures are.
-    Raises `BundleError` when `folder` already holds something.
+    It appears whole or not at all. Raises `BundleError` when `folder` already holds something.
     """
+    check_new(folder)
+    config = _for_any_device(config)
+    unfinished = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    ids = sorted(set(training_ids))
+    save_backbone(pipeline.backbone, unfinished / "backbone.safetensors")
+    for name in SYSTEMS:
+        pipeline.classifiers[name].save(unfinished / f"{name}.skops")
+    pipeline.familiarity.save(unfinished / "familiarity.safetensors")
+    if config.captions.captioner == "gemma":
+        _copy_captioner(model_source(config.captions), unfinished / "captioner")
+    (unfinished / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (unfinished / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    training = {"rows": len(ids), "boxed": boxed, "data_kind": data_kind, "data_note": data_note}
+    _write_json(unfinished / "training.json", training)
+    paths = (path for path in unfinished.rglob("*") if path.is_file())
+    _write_hashes(unfinished, [path.relative_to(unfinished).as_posix() for path in paths])
+    _describe(unfinished)
+    unfinished.replace(folder)
+    return str(_read_hashes(folder)["id"])
+
+
+def check_new(folder: Path) -> None:
+    """Raise `BundleError` when `folder` cannot become a bundle, as it is a file or holds something."""
+    if folder.is_file():
+        raise BundleError(f"{folder}: is a file; name a new folder for the bundle")
     if folder.exists() and any(folder.iterdir()):
         raise BundleError(f"{folder}: is not empty; name a new folder for the bundle or remove this one")
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = sorted(set(training_ids))
-    save_backbone(pipeline.backbone, folder / "backbone.safetensors")
-    for name in SYSTEMS:
-        pipeline.classifiers[name].save(folder / f"{name}.skops")
-    pipeline.familiarity.save(folder / "familiarity.safetensors")
-    if config.captions.captioner != "none":
-        _copy_captioner(model_source(config.captions), folder / "captioner")
-    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / "training_ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    training = {"rows": len(ids), "boxed": boxed, "data_kind": data_kind, "data_note": data_note}
-    _write_json(folder / "training.json", training)
-    _write_hashes(folder)
-    _describe(folder)
-    return str(_read_hashes(folder)["id"])
 
 
 def is_bundle(folder: Path) -> bool:
@@ -165,7 +177,7 @@ def record_figures(folder: Path, figures: dict[str, Any]) -> None:
     The bundle's id does not change: it names what decides, not what is known about it.
     """
     load_bundle(folder)
-    _write_hashes(folder, leave_out=_DESCRIPTIVE)
+    _write_hashes(folder, _deciding(folder))
     _write_json(folder / _FIGURES, figures)
     _describe(folder)
 
@@ -176,7 +188,7 @@ def record_cross_validation(folder: Path, figures: dict[str, Any], out_of_fold: 
     `out_of_fold` has the schema `OUT_OF_FOLD`. The bundle's id does not change.
     """
     load_bundle(folder)
-    _write_hashes(folder, leave_out=_DESCRIPTIVE)
+    _write_hashes(folder, _deciding(folder))
     _write_json(folder / _CROSS_VALIDATION, figures)
     write_table(out_of_fold, OUT_OF_FOLD, folder / _OUT_OF_FOLD)
     _describe(folder)
@@ -192,12 +204,24 @@ def _describe(folder: Path) -> None:
         figures=_read_json(folder / _FIGURES),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    _write_hashes(folder)
+    _write_hashes(folder, _deciding(folder) + [name for name in _DESCRIPTIVE if (folder / name).is_file()])
+
+
+def _deciding(folder: Path) -> list[str]:
+    """The files that make the bundle's id; whatever else has got into the folder is none of the bundle's."""
+    return [name for name in _read_hashes(folder)["files"] if name not in _DESCRIPTIVE]
 
 
 def _copy_captioner(source: Path | str, target: Path) -> None:
     if isinstance(source, Path) and source.is_dir() and _folder_bytes(source) <= LARGEST_CAPTIONER:
         shutil.copytree(source, target)
+
+
+def _for_any_device(config: Config) -> Config:
+    """What was fitted on a GPU answers without one too."""
+    vision = config.vision.model_copy(update={"device": "auto"})
+    captions = config.captions.model_copy(update={"device": "auto"})
+    return config.model_copy(update={"vision": vision, "captions": captions})
 
 
 def _with_own_files(config: Config, folder: Path) -> Config:
@@ -210,14 +234,8 @@ def _with_own_files(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"vision": vision, "captions": captions})
 
 
-def _write_hashes(folder: Path, leave_out: tuple[str, ...] = ()) -> None:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    files = {
-        name: fingerprint.file_hash(path)
-        for name, path in sorted(names.items())
-        if name != _HASHES and name not in leave_out
-    }
+def _write_hashes(folder: Path, names: Iterable[str]) -> None:
+    files = {name: fingerprint.file_hash(folder / name) for name in sorted(names)}
     unfinished = folder / f".{_HASHES}"
     unfinished.write_text(
         _canonical({"format": FORMAT, "id": _bundle_id(files), "files": files}), encoding="utf-8"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fracray.bundle.reliability import fitted_on
+from fracray.bundle.reliability import fitted_on, in_words
 
 _SHOWN = ("accuracy", "sensitivity", "specificity", "auroc")
 
@@ -91,13 +91,5 @@ def cross_validation_table(figures: dict[str, Any] | None) -> str:
 def _table(figures: dict[str, Any]) -> str:
     lines = ["| system | " + " | ".join(_SHOWN) + " |", "|---" * (len(_SHOWN) + 1) + "|"]
     for system, values in figures["systems"].items():
-        lines.append(f"| {system} | " + " | ".join(_cell(values[metric]) for metric in _SHOWN) + " |")
+        lines.append(f"| {system} | " + " | ".join(in_words(values[metric], 3) for metric in _SHOWN) + " |")
     return "\n".join(lines)
-
-
-def _cell(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

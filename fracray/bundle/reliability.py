@@ -31,16 +31,18 @@ def _measured(kind: DataKind, figures: dict[str, Any] | None) -> str:
     if figures is None:
         return NOT_EVALUATED
     rows, fused = figures["rows"], figures["systems"]["fused"]
-    shown = ", ".join(f"{name} {_figure(fused[metric])}" for metric, name in _SHOWN.items())
+    measured_on = figures.get("data_kind", kind)
+    shown = ", ".join(f"{name} {in_words(fused[metric])}" for metric, name in _SHOWN.items())
     return (
-        f"On {rows['count']} held-out {kind} ({rows['fractured']} fractured), "
+        f"On {rows['count']} held-out {measured_on} ({rows['fractured']} fractured), "
         f"with {figures['confidence']:.0%} intervals: {shown}."
     )
 
 
-def _figure(figure: dict[str, Any]) -> str:
+def in_words(figure: dict[str, Any], digits: int = 2) -> str:
+    """Return a figure of an evaluation with its interval, where it has these."""
     if figure["value"] is None:
         return "not defined"
     if figure["low"] is None:
-        return f"{figure['value']:.2f}"
-    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
+        return f"{figure['value']:.{digits}f}"
+    return f"{figure['value']:.{digits}f} ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"

@@ -31,6 +31,7 @@ from fracray.evaluation.metrics import (
 )
 from fracray.explain.answer import NOTICE
 from fracray.fusion.rows import Rows
+from fracray.radiographs.phantoms.note import are_phantoms
 from fracray.schema import PREDICTIONS, write_table
 from fracray.vision.embed import embed
 
@@ -63,13 +64,16 @@ class Scores:
     graded: bool
 
 
-def evaluate(bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int) -> Evaluation:
+def evaluate(
+    bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int, data_note: str | None = None
+) -> Evaluation:
     """Score `rows` by every system and measure each.
 
     Systems: `majority`, the commoner class of these very rows for all, the best that any constant answer can
     do; `caption_verdict`, a fracture where the caption reports one for certain; the bundle's `image`, `words`
     and `fused`. Of a bundle without a captioner only what needs no words is scored; `captions` is null then
-    and nothing is compared, as `fused` is `image`. `seed` draws the bootstrap.
+    and nothing is compared, as `fused` is `image`. `seed` draws the bootstrap. `data_note` is a sentence on
+    what the rows are; None: they are of the data that the bundle was fitted on.
 
     Raises `EvaluationError` when there are no rows, the bundle was fitted on one of them, or their pixels
     were prepared for another bundle.
@@ -80,7 +84,8 @@ def evaluate(bundle: Bundle, rows: Rows, settings: EvaluationSettings, seed: int
     figures = {
         "format": FORMAT,
         "bundle_id": bundle.id,
-        "data_note": bundle.data_note,
+        "data_note": data_note or bundle.data_note,
+        "data_kind": "phantoms" if are_phantoms(rows.uris) else "radiographs",
         "notice": NOTICE,
         "confidence": settings.confidence,
         "bootstrap_draws": settings.bootstrap,
@@ -137,7 +142,9 @@ def _score(bundle: Bundle, rows: Rows) -> dict[str, Scores]:
         said = np.array([verdict(caption) == "positive" for caption in rows.captions])
         scores["caption_verdict"] = Scores(said.astype(np.float64), said.astype(np.int8), None, graded=False)
     vision = bundle.config.vision
-    embeddings = embed(bundle.pipeline.backbone, rows.pixels, vision.batch_size, vision.device)
+    embeddings = embed(
+        bundle.pipeline.backbone, rows.pixels, vision.batch_size, vision.device, vision.precision
+    )
     for name in bundle.systems:
         classifier = bundle.pipeline.classifiers[name]
         probabilities = classifier.probabilities(embeddings, rows.captions)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
@@ -51,7 +51,8 @@ class Familiarity:
     def save(self, path: Path) -> None:
         """Write the numbers to `path` (safetensors)."""
         numbers = {"mean": self.mean, "whitening": self.whitening, "threshold": np.array([self.threshold])}
-        save_file(numbers, path)
+        # `save_file` of safetensors would leave a file that only its owner can read.
+        path.write_bytes(save(numbers))
 
 
 def fit_familiarity(features: NDArray[np.float32], folds: NDArray[np.integer]) -> Familiarity:

@@ -32,10 +32,11 @@ class UnfinishedFit:
             seed=config.seed,
         )
         key = folder / "fit.json"
-        if not key.is_file() or json.loads(key.read_text(encoding="utf-8")) != identity:
+        written = json.dumps(identity)
+        if not key.is_file() or key.read_text(encoding="utf-8") != written:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            key.write_text(json.dumps(identity), encoding="utf-8")
+            key.write_text(written, encoding="utf-8")
 
     def embeddings(self) -> dict[int, NDArray[np.float32]]:
         """Return the embeddings [n, d] of each finished fold."""

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def test_a_bundle_without_a_captioner_says_so_and_carries_none(
 
 def test_a_bundle_that_does_not_say_what_kind_of_data_it_is_from_is_refused(bundle_folder: Path) -> None:
     (bundle_folder / "training.json").write_text(json.dumps({"rows": 2, "data_note": NOTE}))
-    bundle_module._write_hashes(bundle_folder)
+    bundle_module._write_hashes(
+        bundle_folder, json.loads((bundle_folder / "hashes.json").read_text())["files"]
+    )
     with pytest.raises(BundleError, match="data_kind"):
         load_bundle(bundle_folder)
 
@@ -160,3 +163,68 @@ def test_the_card_states_the_cross_validation_beside_the_figures(bundle_folder: 
     assert card.count("0.952 (0.883 to 0.987)") == 2 * 3
     assert "84 rows it was fitted on (26 fractured), each scored without its fold (3 folds" in card
     assert read_table(bundle_folder / "out_of_fold.parquet", OUT_OF_FOLD).equals(table)
+
+
+def test_a_bundle_on_replayed_captions_is_made_without_asking_a_hub_for_them(
+    tmp_path: Path, pipeline: Pipeline, config: Config
+) -> None:
+    captions = config.captions.model_copy(update={"captioner": "replay", "model": "captions.csv"})
+    replayed, folder = config.model_copy(update={"captions": captions}), tmp_path / "replayed"
+    save_bundle(folder, pipeline, replayed, training_ids=["a" * 64], data_kind="phantoms", data_note=NOTE)
+    assert load_bundle(folder).config.captions.model == "captions.csv"
+    assert not (folder / "captioner").exists()
+
+
+def test_a_bundle_fitted_on_a_gpu_answers_on_a_machine_without(
+    tmp_path: Path, pipeline: Pipeline, config: Config
+) -> None:
+    on_gpu = config.model_copy(
+        update={
+            "vision": config.vision.model_copy(update={"device": "cuda:1"}),
+            "captions": config.captions.model_copy(update={"device": "cuda"}),
+        }
+    )
+    folder = tmp_path / "gpu"
+    save_bundle(folder, pipeline, on_gpu, training_ids=["a" * 64], data_kind="phantoms", data_note=NOTE)
+    loaded = load_bundle(folder).config
+    assert (loaded.vision.device, loaded.captions.device) == ("auto", "auto")
+
+
+def test_what_else_lies_in_the_folder_does_not_become_part_of_the_bundle(bundle_folder: Path) -> None:
+    before = load_bundle(bundle_folder).id
+    stray = bundle_folder / "evaluation" / "notes.txt"
+    stray.parent.mkdir()
+    stray.write_text("first")
+    (bundle_folder / ".hashes.json").write_text("left by a crash")
+    record_figures(bundle_folder, FIGURES)
+    stray.write_text("second")
+    assert load_bundle(bundle_folder).id == before
+
+
+def test_a_bundle_is_for_everyone_who_may_read_its_folder(
+    tmp_path: Path, pipeline: Pipeline, config: Config
+) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = tmp_path / "shared"
+        save_bundle(folder, pipeline, config, training_ids=["a" * 64], data_kind="phantoms", data_note=NOTE)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o644}
+
+
+def test_a_bundle_appears_whole_or_not_at_all(
+    tmp_path: Path, pipeline: Pipeline, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle_module, "_describe", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_bundle(
+                tmp_path / "b", pipeline, config, training_ids=[], data_kind="phantoms", data_note=NOTE
+            )
+    assert not (tmp_path / "b").exists()
+    save_bundle(tmp_path / "b", pipeline, config, training_ids=[], data_kind="phantoms", data_note=NOTE)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

@@ -34,3 +34,8 @@ def test_a_figure_without_value_or_interval_is_told_as_such(
 ) -> None:
     fused = FIGURES["systems"]["fused"] | {"auroc": figure}
     assert shown in reliability("radiographs", FIGURES | {"systems": {"fused": fused}})
+
+
+def test_figures_of_radiographs_are_not_told_as_of_phantoms() -> None:
+    told = reliability("phantoms", FIGURES | {"data_kind": "radiographs"})
+    assert "means nothing on a real radiograph. On 84 held-out radiographs" in told

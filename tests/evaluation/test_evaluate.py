@@ -147,3 +147,21 @@ def test_what_is_written_can_be_read_and_names_its_data(evaluation: Evaluation, 
         "figures.json",
         "predictions.parquet",
     ]
+
+
+def test_a_bundle_of_lower_precision_is_scored_in_it_as_it_answers(study: Study) -> None:
+    vision = study.bundle.config.vision.model_copy(update={"precision": "bfloat16"})
+    config = study.bundle.config.model_copy(update={"vision": vision})
+    coarse = evaluate(replace(study.bundle, config=config), study.rows, SETTINGS, seed=3).predictions
+    embeddings = embed(study.bundle.pipeline.backbone, study.rows.pixels, 32, "cpu", "bfloat16")
+    expected = study.bundle.pipeline.classifiers["image"].probabilities(embeddings, study.rows.captions)
+    image = coarse.filter(pc.field("system") == "image")["probability"].to_numpy()
+    assert image == pytest.approx(expected)
+    fine = evaluate(study.bundle, study.rows, SETTINGS, seed=3).predictions
+    assert image != pytest.approx(fine.filter(pc.field("system") == "image")["probability"].to_numpy())
+
+
+def test_figures_are_named_after_the_rows_they_are_from(study: Study) -> None:
+    assert evaluate(study.bundle, study.rows, SETTINGS, seed=3).figures["data_note"] == NOTE
+    ours = evaluate(study.bundle, study.rows, SETTINGS, seed=3, data_note="Wrists of one clinic.").figures
+    assert (ours["data_note"], ours["data_kind"]) == ("Wrists of one clinic.", "radiographs")
