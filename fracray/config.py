@@ -218,14 +218,17 @@ class Config(Settings):
 
 
 def load_config(
-    file: Path | None = None, profile: str | None = None, overrides: Sequence[str] = ()
+    file: Path | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    base: Config | None = None,
 ) -> Config:
-    """Resolve a configuration: defaults, `profile`, `file`, then `overrides`, the last one winning.
+    """Resolve a configuration: `base` or the defaults, `profile`, `file`, then `overrides`, the last winning.
 
-    `profile` names a YAML file in fracray/profiles (paper, gpu, demo). An override reads `stage.key=value`,
-    the value being YAML. Raises `SettingsError` naming the unknown key or the impossible value.
+    `profile` names a YAML file in fracray/profiles. An override reads `stage.key=value`, the value being
+    YAML. Raises `SettingsError` naming the unknown key or the impossible value.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if base is None else base.model_dump()
     if profile is not None:
         _merge(values, _read_yaml(profile_file(profile)))
     if file is not None:

@@ -80,3 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FracrayError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Of the file system: what fracray expects to fail has an error of its own.
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}; check path and rights", err=True)
+        sys.exit(1)

@@ -54,7 +54,7 @@ def demo(
     rows = read_rows(table, store, config)
     make_search(rows, config, out / "search")
     step("train: the bundle")
-    make_bundle(rows, with_search(config, out / "search"), out / "bundle", PHANTOM_NOTE)
+    make_bundle(rows, with_search(out / "search"), out / "bundle", PHANTOM_NOTE)
     step("evaluate: rows that neither search nor training saw")
     make_evaluation(out / "bundle", table, store, out / "evaluation")
     step("serve: two phantoms of the test fold over HTTP")

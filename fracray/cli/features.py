@@ -7,7 +7,7 @@ from typing import Annotated
 import ray
 import typer
 
-from fracray.cli.options import ConfigFile, Manifest, Overrides, Profile, Store, resolve
+from fracray.cli.options import ConfigFile, Manifest, Overrides, Profile, Store, as_given, resolve
 from fracray.cli.screen import made, progress, say
 from fracray.config import Config
 from fracray.errors import StoreError, UsageError
@@ -45,7 +45,8 @@ def extract(
     summary = make_features(manifest, store, settings, retry_failed)
     if limit is not None:
         _refuse_failures(summary, limit)
-    made(store, "feature store", f"fracray search {manifest} --store {store} --out search")
+    given = as_given(config, profile, overrides)
+    made(store, "feature store", f"fracray search {manifest} --store {store}{given} --out search")
 
 
 def make_features(

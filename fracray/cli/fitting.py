@@ -1,17 +1,25 @@
 """Commands: search, train, evaluate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 import typer
 
-from fracray.bundle.bundle import load_bundle, record_cross_validation, record_figures, save_bundle
-from fracray.bundle.reliability import DataKind
+from fracray.bundle.bundle import (
+    check_new,
+    load_bundle,
+    record_cross_validation,
+    record_figures,
+    save_bundle,
+)
+from fracray.bundle.reliability import DataKind, in_words
 from fracray.captions.choose import captioner_fingerprint
 from fracray.cli.options import BundleFolder, ConfigFile, Manifest, Overrides, Profile, Store, resolve
 from fracray.cli.screen import console, made, progress, say
-from fracray.config import Config
+from fracray.config import Config, FinetuneSettings, load_config
+from fracray.errors import SearchError, UsageError
 from fracray.evaluation.cross_validation import cross_validation, out_of_fold_table
 from fracray.evaluation.evaluate import evaluate as run_evaluation
 from fracray.evaluation.evaluate import write_evaluation
@@ -35,6 +43,7 @@ Boxes = Annotated[
         show_default=False,
     ),
 ]
+NOT_NAMED = "Data not named (use --data)."
 Data = Annotated[
     str | None,
     typer.Option(
@@ -71,7 +80,12 @@ def train(
     store: Store = "features",
     boxes: Boxes = None,
     search: Annotated[
-        Path | None, typer.Option(help="folder of a search whose best settings are used", show_default=False)
+        Path | None,
+        typer.Option(
+            help="folder of a search, whose settings are used, the best that it found among them; "
+            "--set changes single ones",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="new folder for the bundle")] = Path("bundle"),
     data: Data = None,
@@ -80,9 +94,13 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Fit the pipeline on the development rows and write the bundle that predict and serve load."""
-    settings = resolve(config, profile, overrides)
-    if search is not None:
-        settings = with_search(settings, search)
+    check_new(out)
+    if search is None:
+        settings = resolve(config, profile, overrides)
+    elif config is None and profile is None:
+        settings = with_search(search, overrides or ())
+    else:
+        raise UsageError("--search brings all settings of the search; leave out --profile and --config")
     rows = read_rows(read_table(manifest, MANIFEST), store, settings, boxes)
     make_bundle(rows, settings, out, data)
     made(out, "bundle", f"fracray evaluate {out} {manifest}{_with_store(settings, store)} --out evaluation")
@@ -93,13 +111,15 @@ def evaluate(
     manifest: Manifest,
     store: Store = "features",
     out: Annotated[Path, typer.Option(help="new folder for figures and report")] = Path("evaluation"),
+    data: Data = None,
 ) -> None:
     """Score the bundle on rows it never saw: figures with intervals, report, predictions.
 
     Of the manifest it was fitted on these are the rows of the test fold, of another manifest all. Groups of
-    which it saw a row are left out.
+    which it saw a row are left out. The figures take the place of those that the bundle holds: predict, serve
+    and the model card state them from then on.
     """
-    make_evaluation(bundle, read_table(manifest, MANIFEST), store, out)
+    make_evaluation(bundle, read_table(manifest, MANIFEST), store, out, data)
     made(out / "report.html", "report; open it in a browser", f"fracray serve --bundle {bundle}")
 
 
@@ -120,10 +140,19 @@ def read_rows(manifest: pa.Table, store: str | Path, config: Config, boxes: str 
     return load_rows(manifest, captions, config, places)
 
 
-def with_search(config: Config, folder: Path) -> Config:
-    """Return `config` with the best settings of the search in `folder`."""
-    best = load_search(folder)
-    return config.model_copy(update={"vision": best.vision, "fusion": best.fusion})
+def with_search(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the settings of the search in `folder`, the best it found among them, changed by `overrides`.
+
+    Raises `SearchError` when these name another test fold: the search saw it.
+    """
+    searched = load_search(folder).config
+    settings = load_config(overrides=overrides, base=searched)
+    if settings.search.test_fold != searched.search.test_fold:
+        raise SearchError(
+            f"{folder}: searched without fold {searched.search.test_fold} and with all others, so rows of "
+            f"fold {settings.search.test_fold} chose the settings; leave search.test_fold out or search again"
+        )
+    return settings
 
 
 def make_search(rows: Rows, config: Config, out: Path, resume: bool = False) -> None:
@@ -147,7 +176,7 @@ def make_search(rows: Rows, config: Config, out: Path, resume: bool = False) -> 
                 f"  {name}: {trials.finished} trials ({trials.pruned} pruned, {trials.failed} failed), "
                 f"best {unit} on inner folds {score:.3f}"
             )
-    finetune, fusion = result.vision.finetune, result.fusion
+    finetune, fusion = result.config.vision.finetune, result.config.fusion
     rate = finetune.learning_rate
     say(f"  unfrozen {finetune.unfrozen}, {finetune.epochs} epochs, learning rate {rate:.1e}")
     say(f"  {fusion.max_terms} terms, C {fusion.regularisation:.3g}, text weight {fusion.text_weight:.3g}")
@@ -160,7 +189,7 @@ def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) 
     """
     development = rows.development(config.search.test_fold)
     kind: DataKind = "phantoms" if are_phantoms(development.uris) else "radiographs"
-    note = data or (PHANTOM_NOTE if kind == "phantoms" else "Data not named (use --data).")
+    note = data or _note_of(development)
     unfinished = UnfinishedFit(out.with_name(f"{out.name}.unfinished"), development, config)
     fit = fit_pipeline(development, config, unfinished=unfinished, on_step=lambda step: say(f"  {step}"))
     bundle_id = save_bundle(
@@ -170,23 +199,45 @@ def make_bundle(rows: Rows, config: Config, out: Path, data: str | None = None) 
         training_ids=development.image_ids,
         data_kind=kind,
         data_note=note,
-        boxed=development.boxed if config.vision.finetune.localisation else 0,
+        boxed=_taught_by_boxes(development, config.vision.finetune),
     )
     figures = cross_validation(development, fit, config.evaluation, config.seed)
     record_cross_validation(out, figures, out_of_fold_table(development, fit))
     unfinished.remove()
     say(f"bundle {bundle_id}, fitted on {len(development)} {kind}. {note}")
-    auroc = figures["systems"]["fused"]["auroc"]
-    say(f"cross-validation: AUROC {auroc['value']:.3f} ({auroc['low']:.3f} to {auroc['high']:.3f})")
+    say(f"cross-validation: AUROC {in_words(figures['systems']['fused']['auroc'], 3)}")
     return bundle_id
 
 
-def make_evaluation(bundle_folder: Path, manifest: pa.Table, store: str | Path, out: Path) -> dict[str, Any]:
-    """Score the bundle on rows it never saw, write figures and report, and record them in the bundle."""
+def _note_of(rows: Rows) -> str:
+    """What is known of the data when nobody says what they are."""
+    return PHANTOM_NOTE if are_phantoms(rows.uris) else NOT_NAMED
+
+
+def _taught_by_boxes(rows: Rows, settings: FinetuneSettings) -> int:
+    """On how many rows the boxes were of use: none where no stage learns, or nothing of places."""
+    if not rows.boxed or (settings.unfrozen not in ("none", "fc") and settings.localisation > 0):
+        return rows.boxed
+    say(
+        "warning: the boxes teach nothing: no stage learns (vision.finetune.unfrozen) or "
+        "vision.finetune.localisation is 0"
+    )
+    return 0
+
+
+def make_evaluation(
+    bundle_folder: Path, manifest: pa.Table, store: str | Path, out: Path, data: str | None = None
+) -> dict[str, Any]:
+    """Score the bundle on rows it never saw, write figures and report, and record them in the bundle.
+
+    `data` says what the radiographs are; None: what the bundle says, if others of `manifest` made it.
+    """
     bundle = load_bundle(bundle_folder)
     config = bundle.config
-    rows = read_rows(manifest, store, config).unseen(bundle.training_ids)
-    evaluation = run_evaluation(bundle, rows, config.evaluation, config.seed)
+    whole = read_rows(manifest, store, config)
+    rows = whole.unseen(bundle.training_ids)
+    note = data or (bundle.data_note if len(rows) < len(whole) else _note_of(rows))
+    evaluation = run_evaluation(bundle, rows, config.evaluation, config.seed, note)
     write_evaluation(evaluation, out)
     entries = gallery(bundle, rows, evaluation, config.evaluation.gallery)
     write_report(evaluation, out / "report.html", entries)

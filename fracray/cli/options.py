@@ -1,5 +1,6 @@
 """Options that every command shares."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,10 @@ from fracray.config import Config, load_config
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings", show_default=False)
 ]
-Profile = Annotated[str | None, typer.Option(help="settings that ship: paper or gpu", show_default=False)]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="settings that ship: radiographs, paper, gpu or demo", show_default=False),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,3 +39,9 @@ BundleOrShipped = Annotated[
 def resolve(config: Path | None, profile: str | None, overrides: list[str] | None) -> Config:
     """Return the configuration that the shared options describe."""
     return load_config(config, profile, overrides or ())
+
+
+def as_given(config: Path | None, profile: str | None, overrides: list[str] | None) -> str:
+    """Return the shared options as they were written, with a space before each, for the next command."""
+    named = [("--config", config), ("--profile", profile), *(("--set", one) for one in overrides or ())]
+    return "".join(f" {option} {shlex.quote(str(value))}" for option, value in named if value is not None)

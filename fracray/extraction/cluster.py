@@ -112,8 +112,10 @@ def connected() -> Iterator[None]:
     address = None if os.environ.get("RAY_ADDRESS") else "local"
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
-    except ConnectionError as error:
-        raise ClusterError(f"{error}; check RAY_ADDRESS or unset it to use this machine") from None
+    except (ConnectionError, RuntimeError) as error:
+        # A RuntimeError: the cluster runs another version of Ray or of Python.
+        reason = " ".join(str(error).split())
+        raise ClusterError(f"{reason}; check RAY_ADDRESS or unset it to use this machine") from None
     try:
         yield
     finally:

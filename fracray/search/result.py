@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from fracray.config import FusionSettings, Settings, VisionSettings
+from fracray.config import Config, Settings
 from fracray.errors import SearchError
 
 FILE = "best.json"
@@ -25,8 +25,7 @@ class SearchResult(Settings):
     worth shows on the test fold, which the search never saw.
     """
 
-    vision: VisionSettings
-    fusion: FusionSettings
+    config: Config = Field(description="all settings of the search, with those it chose in their places")
     vision_score: float | None = Field(
         description="mean AUROC of the image over inner folds; null: no trials"
     )
@@ -34,7 +33,6 @@ class SearchResult(Settings):
     vision_trials: Trials
     fusion_trials: Trials
     seconds: float = Field(ge=0, description="wall time of the call that finished the search")
-    seed: int = Field(ge=0)
 
 
 def save_result(result: SearchResult, folder: Path) -> None:

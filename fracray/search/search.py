@@ -85,14 +85,12 @@ def search(
         chosen = config.model_copy(update={"vision": vision})
         fusion, fusion_study = _search_fusion(rows, chosen, folder, storage, on_trial)
         result = SearchResult(
-            vision=vision,
-            fusion=fusion,
+            config=chosen.model_copy(update={"fusion": fusion}),
             vision_score=vision_study and best_trial(vision_study).value,
             fusion_score=fusion_study and best_trial(fusion_study).value,
             vision_trials=_trials(vision_study),
             fusion_trials=_trials(fusion_study),
             seconds=round(time.monotonic() - began, 1),
-            seed=config.seed,
         )
     save_result(result, folder)
     return result
@@ -191,6 +189,7 @@ def _identity(rows: Rows, config: Config) -> str:
         vision=config.vision,
         fusion=config.fusion,
         vision_trials=config.search.vision_trials,
+        allowed={"unfrozen": config.search.unfrozen, "max_epochs": config.search.max_epochs},
         seed=config.seed,
     )
 

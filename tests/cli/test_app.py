@@ -36,6 +36,7 @@ def test_config_prints_settings_that_config_reads_back(tmp_path: Path) -> None:
         (("manifest", ".", "--boxes", "boxes.parquet"), 1, "leave out --boxes"),
         (("extract", "absent.parquet"), 1, "absent.parquet: no such file"),
         (("predict", "x.png", "--bundle", "."), 1, "no bundle here"),
+        (("phantoms", "/proc/phantoms", "--count", "1"), 1, "/proc/phantoms: "),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(

@@ -94,7 +94,7 @@ def test_the_best_trials_are_the_result_and_stand_in_its_file(resumed: Resumed) 
     assert load_search(resumed.folder) == result
     vision, fusion = resumed.trials("vision"), resumed.trials("fusion")
     best = min(fusion, key=lambda trial: trial.value or 0.0)
-    assert best.params.items() <= result.fusion.model_dump().items()
+    assert best.params.items() <= result.config.fusion.model_dump().items()
     assert result.fusion_score == best.value
     assert result.vision_score == max(trial.value or 0.0 for trial in vision)
     assert (result.vision_trials.finished, result.fusion_trials.finished) == (2, 8)
@@ -109,7 +109,7 @@ def test_the_fusion_score_is_that_of_the_chosen_networks_embeddings(resumed: Res
     (file,) = resumed.folder.glob("embeddings-*.npz")
     with np.load(file) as stored:
         embeddings = FoldEmbeddings(dict(zip(stored["folds"].tolist(), stored["embeddings"], strict=True)))
-    again = fused_log_loss(tiny_rows(), embeddings, resumed.result.fusion, tiny_config().seed)
+    again = fused_log_loss(tiny_rows(), embeddings, resumed.result.config.fusion, tiny_config().seed)
     assert again == pytest.approx(resumed.result.fusion_score, rel=1e-6)
 
 
@@ -120,6 +120,9 @@ def test_a_search_is_not_resumed_with_other_rows_nor_started_over_another(resume
     fewer = tiny_rows().take(np.arange(48))
     with pytest.raises(SearchError, match="other rows"):
         search(fewer, tiny_config(), resumed.folder, resume=True)
+    for allowed in ({"unfrozen": ("layer4",)}, {"max_epochs": 3}):
+        with pytest.raises(SearchError, match="settings"):
+            search(tiny_rows(), tiny_config(**allowed), resumed.folder, resume=True)
     boxed = replace(tiny_rows(), boxes=[np.zeros((0, 4), np.float32)] * len(tiny_rows()))
     with pytest.raises(SearchError, match="other rows"):
         search(boxed, tiny_config(), resumed.folder, resume=True)
@@ -159,7 +162,7 @@ def test_folds_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
 def test_without_trials_the_configured_settings_stay(tmp_path: Path) -> None:
     config = tiny_config(vision_trials=0, fusion_trials=0)
     result = search(tiny_rows(), config, tmp_path / "new")
-    assert (result.vision, result.fusion) == (config.vision, config.fusion)
+    assert result.config == config
     assert (result.vision_score, result.fusion_score) == (None, None)
 
 
