@@ -7,7 +7,7 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from fracray.cli.options import ConfigFile, Overrides, Profile, resolve
+from fracray.cli.options import ConfigFile, Overrides, Profile, as_given, resolve
 from fracray.cli.screen import made, progress, say
 from fracray.config import RadiographSettings
 from fracray.errors import SettingsError
@@ -16,7 +16,7 @@ from fracray.radiographs.boxes import boxes_table
 from fracray.radiographs.fracatlas import boxes_of_fracatlas
 from fracray.radiographs.manifest import build_manifest
 from fracray.radiographs.phantoms import write_phantoms
-from fracray.schema import BOXES, MANIFEST, write_table
+from fracray.schema import BOXES, MANIFEST, read_table, write_table
 
 FRACTURED_SHARE = 131 / 420
 
@@ -26,7 +26,7 @@ def phantoms(
     count: Annotated[int, typer.Option(help="number of radiographs")] = 420,
     fractured: Annotated[
         int | None,
-        typer.Option(help="how many of them show a fracture [default: 31 %, as in the paper's data]"),
+        typer.Option(help="how many of them show a fracture (default: 31 %, as in the paper's data)"),
     ] = None,
     seed: Annotated[int, typer.Option(help="seed; the same seed makes the same files")] = 7,
 ) -> None:
@@ -55,14 +55,27 @@ def manifest(
             help="table of the fractures' boxes to write, of FracAtlas; path or s3:// URI", show_default=False
         ),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            help="manifest that a bundle was fitted on, to leave out copies of its radiographs; path or "
+            "s3:// URI",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     profile: Profile = None,
     overrides: Overrides = None,
 ) -> None:
     """Scan radiographs: check each file, find near-duplicates, assign groups and folds."""
     settings = resolve(config, profile, overrides)
-    make_manifest(source, out, settings.radiographs, settings.seed, _label_folders(label or []), boxes)
-    made(out, "manifest with folds", f"fracray extract {out} --store features")
+    labels = _label_folders(label or [])
+    make_manifest(source, out, settings.radiographs, settings.seed, labels, boxes, beside)
+    given = as_given(config, profile, overrides)
+    if settings.captions.captioner == "none":
+        made(out, "manifest with folds", f"fracray train {out}{given} --out bundle")
+    else:
+        made(out, "manifest with folds", f"fracray extract {out} --store features{given}")
 
 
 def make_phantoms(out: Path, count: int, fractured: int, seed: int) -> None:
@@ -80,12 +93,16 @@ def make_manifest(
     seed: int,
     label_folders: dict[str, int] | None = None,
     boxes: str | None = None,
+    beside: str | None = None,
 ) -> pa.Table:
     """Write the manifest of `source` to `out`, and its boxes; show progress and what was left out."""
     # First, as a damaged annotation should not be found after minutes of reading radiographs.
     annotated = {} if boxes is None else boxes_of_fracatlas(Location.of(source))
+    other = None if beside is None else read_table(beside, MANIFEST)
     with progress("manifest") as report:
-        table = build_manifest(source, settings, seed, label_folders=label_folders, on_file=report)
+        table = build_manifest(
+            source, settings, seed, label_folders=label_folders, beside=other, on_file=report
+        )
     write_table(table, MANIFEST, out)
     if boxes is not None:
         found = boxes_table(annotated, table)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fracray.errors import ManifestError
 from fracray.fingerprint import LENGTH, image_id
 from fracray.radiographs.duplicates import near_duplicate_groups
 from fracray.radiographs.rows import Row
@@ -46,6 +47,23 @@ def assign_groups(rows: Sequence[Row], distance: int) -> list[str]:
     for component, name in zip(components, names, strict=True):
         smallest[component] = min(name, smallest.get(component, name))
     return [smallest[component][:LENGTH] for component in components]
+
+
+def mark_copies_of(
+    known: Sequence[Row], known_groups: Sequence[str], rows: Sequence[Row], groups: Sequence[str]
+) -> None:
+    """Set status and reason of the `rows` whose group holds one of `known`, rows of another manifest.
+
+    Raises `ManifestError` when one of `known` could not be read: its copies would go unnoticed.
+    """
+    for row in known:
+        if row.small is None:
+            raise ManifestError(f"{row.uri}: cannot be compared ({row.reason}); check the manifest beside")
+    known_of = {group: row.uri for group, row in zip(known_groups, known, strict=True)}
+    for row, group in zip(rows, groups, strict=False):
+        if group in known_of and row.status == "ok":
+            row.status = "duplicate"
+            row.reason = f"a copy of {known_of[group]} of the other manifest, or of one group with a copy"
 
 
 def _joined(count: int, keys: Iterable[tuple[int, str]]) -> list[int]:

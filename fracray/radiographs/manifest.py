@@ -16,12 +16,12 @@ from fracray.radiographs.csv_list import rows_of_csv
 from fracray.radiographs.duplicates import thumbnail
 from fracray.radiographs.folds import assign_folds
 from fracray.radiographs.fracatlas import is_fracatlas, rows_of_fracatlas
-from fracray.radiographs.grouping import assign_groups, mark_duplicates
+from fracray.radiographs.grouping import assign_groups, mark_copies_of, mark_duplicates
 from fracray.radiographs.labels import plain_name
 from fracray.radiographs.quality import quality_warnings
 from fracray.radiographs.read import read_bytes, read_radiograph
 from fracray.radiographs.rows import Row
-from fracray.schema import MANIFEST
+from fracray.schema import MANIFEST, check
 
 # Decoding releases the interpreter's lock; more threads would each hold a full-size picture.
 _READERS = 2
@@ -33,6 +33,7 @@ def build_manifest(
     seed: int,
     *,
     label_folders: Mapping[str, int] | None = None,
+    beside: pa.Table | None = None,
     on_file: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Return a table of schema MANIFEST for a folder of class folders, a CSV, or FracAtlas.
@@ -46,7 +47,9 @@ def build_manifest(
 
     Near-duplicates and rows of one given group share a group. Rows that are ok and labelled get a fold. The
     same bytes again are a `duplicate`; with contradicting labels all of them are. What `quality_warnings`
-    finds is noted and changes neither status nor fold. `on_file(done, total)` is called after each file.
+    finds is noted and changes neither status nor fold. The radiographs of `beside`, another manifest, are
+    read again: a copy of one of them, also a near-duplicate, is a `duplicate` here, as a bundle fitted on
+    `beside` may not be scored on it. `on_file(done, total)` is called after each file.
     Raises `ManifestError` when the source is not usable as a whole.
     """
     place = Location.of(source)
@@ -61,13 +64,22 @@ def build_manifest(
         rows = list(rows_of_csv(place, given))
     else:
         raise ManifestError(f"{source}: no such folder or CSV; check the path")
+    known = [] if beside is None else _readable(beside)
     with ThreadPoolExecutor(_READERS) as readers:
-        for done, _ in enumerate(readers.map(lambda row: _read(row, settings), rows), start=1):
+        everything = [*rows, *known]
+        for done, _ in enumerate(readers.map(lambda row: _read(row, settings), everything), start=1):
             if on_file is not None:
-                on_file(done, len(rows))
+                on_file(done, len(everything))
     mark_duplicates(rows)
-    groups = assign_groups(rows, settings.duplicate_distance)
-    return _table(rows, groups, _folds(rows, groups, settings.folds, seed))
+    groups = assign_groups(everything, settings.duplicate_distance)
+    mark_copies_of(known, groups[len(rows) :], rows, groups)
+    return _table(rows, groups[: len(rows)], _folds(rows, groups, settings.folds, seed))
+
+
+def _readable(manifest: pa.Table) -> list[Row]:
+    """The radiographs of another manifest, without what it says of them."""
+    columns = check(manifest, MANIFEST, "the manifest beside").select(["uri", "status"]).to_pylist()
+    return [Row(row["uri"], label=None) for row in columns if row["status"] == "ok"]
 
 
 def _read(row: Row, settings: RadiographSettings) -> None:

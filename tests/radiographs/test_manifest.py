@@ -234,3 +234,23 @@ def test_a_source_without_class_folders_is_an_error(tmp_path: Path) -> None:
 
 def test_the_manifest_is_the_same_every_time(folder: Path) -> None:
     assert build_manifest(folder, SETTINGS, 7).equals(build_manifest(folder, SETTINGS, 7))
+
+
+def test_copies_of_another_manifests_radiographs_are_left_out(folder: Path, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted"
+    for seed in (1, 2, 40, 41):
+        save(fitted / ("Fractured" if seed % 2 else "Normal") / f"{seed}.png", drawn_bones(seed)[:, ::-1])
+    fitted_rows = build_manifest(fitted, SETTINGS, 7)
+    source, lines = folder / "ours.csv", ["path,label,group"]
+    for seed in range(8):
+        save(folder / "all" / f"{seed}.png", drawn_bones(seed))
+        lines.append(f"all/{seed}.png,{seed % 2},{seed // 3}")
+    source.write_text("\n".join(lines))
+    rows = rows_of(build_manifest(source, SETTINGS, 7, beside=fitted_rows))
+    # 0.png is no copy itself, but belongs to one group with two that are.
+    left_out = {name for name, row in rows.items() if row["status"] == "duplicate"}
+    assert left_out == {"0.png", "1.png", "2.png"} == {name for name in rows if rows[name]["fold"] is None}
+    assert "of the other manifest" in str(rows["1.png"]["reason"])
+    (fitted / "Fractured" / "41.png").unlink()
+    with pytest.raises(ManifestError, match=r"41\.png: cannot be compared"):
+        build_manifest(source, SETTINGS, 7, beside=fitted_rows)
