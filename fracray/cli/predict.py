@@ -1,6 +1,8 @@
 """Command: predict."""
 
 import base64
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +30,7 @@ def predict(
     overlays: Annotated[
         Path | None, typer.Option(help="folder for the heat maps", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON answer per line")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON per file")] = False,
 ) -> None:
     """Answer for radiographs, in this process: probability, caption, what the image and each word added."""
     _refuse_bundle_among(images)
@@ -37,20 +39,28 @@ def predict(
     if not as_json:
         say(f"{NOTICE}\nBundle {loaded.id}: {loaded.reliability} {loaded.data_note}")
     failed = 0
+    used: Counter[str] = Counter()
     for image in images:
         try:
             reply = answer_file(loaded, captioner, image, with_overlay=overlays is not None)
         except RadiographError as error:
             failed += 1
             typer.echo(f"{image}: {error}", err=True)
+            if as_json:
+                typer.echo(json.dumps({"file": str(image), "error": str(error)}))
             continue
+        overlay = None
         if overlays is not None and reply.overlay_png is not None:
+            overlay = overlays / _overlay_name(image, used)
             overlays.mkdir(parents=True, exist_ok=True)
-            (overlays / f"{image.stem}.overlay.png").write_bytes(base64.b64decode(reply.overlay_png))
+            overlay.write_bytes(base64.b64decode(reply.overlay_png))
         if as_json:
-            typer.echo(reply.model_dump_json(exclude={"overlay_png"}))
+            files = {"file": str(image), "overlay": None if overlay is None else str(overlay)}
+            typer.echo(json.dumps(files | reply.model_dump(mode="json", exclude={"overlay_png"})))
         else:
             _show(image, reply)
+            if overlay is not None:
+                say(f"  heat map: {overlay}")
     if failed:
         raise SomeRadiographsFailedError(f"{failed} of {len(images)} files could not be read; see above")
 
@@ -61,6 +71,13 @@ def answer_file(bundle: Bundle, captioner: Captioner, path: Path, *, with_overla
     radiograph = read_radiograph(data, bundle.config.radiographs)
     captions = captioner.caption([prepare(radiograph.pixels, captioner.image_size)], [image_id(data)])
     return answer(bundle, [radiograph], captions, with_overlay=with_overlay)[0]
+
+
+def _overlay_name(image: Path, used: Counter[str]) -> str:
+    """Of files of one name from several folders all but the first get a number."""
+    used[image.name] += 1
+    number = used[image.name]
+    return f"{image.name}.overlay.png" if number == 1 else f"{image.name}.{number}.overlay.png"
 
 
 def _refuse_bundle_among(images: list[Path]) -> None:

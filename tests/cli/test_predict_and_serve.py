@@ -118,3 +118,30 @@ def test_a_bundle_in_a_radiographs_place_is_told_what_to_write_now(
     message = str(caught.value)
     assert message.endswith(f"write: fracray predict {written} --bundle {own}")
     assert "\n" not in message
+
+
+def test_each_line_of_json_names_its_file_and_heat_maps_of_one_name_are_both_kept(
+    radiograph: Path, tmp_path: Path
+) -> None:
+    other, broken = tmp_path / "second" / "knee.png", tmp_path / "broken.png"
+    other.parent.mkdir()
+    other.write_bytes(png(3))
+    broken.write_bytes(b"no picture")
+    result = CliRunner().invoke(
+        APP,
+        ["predict", str(radiograph), str(broken), str(other), "--json", "--overlays", str(tmp_path / "maps")],
+    )
+    assert isinstance(result.exception, predict.SomeRadiographsFailedError)
+    first, failed, last = (json.loads(line) for line in result.stdout.splitlines())
+    assert [first["file"], failed["file"], last["file"]] == [str(radiograph), str(broken), str(other)]
+    assert set(failed) == {"file", "error"}
+    assert first["overlay"] != last["overlay"]
+    assert {Path(first["overlay"]), Path(last["overlay"])} == set((tmp_path / "maps").iterdir())
+
+
+def test_serve_refuses_settings_that_the_bundle_has_fixed(served: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"serve takes serving\.\* only"):
+        run("serve", "--set", "explain.method=layercam")
+    assert served == []
+    run("serve", "--set", "serving.port=8123", "--profile", "gpu")
+    assert len(served) == 1
