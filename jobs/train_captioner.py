@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from fracray.captions.tiny.training import Plan, make_captioner
+from fracray.errors import FracrayError
 
 
 def main() -> None:
@@ -26,7 +27,10 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(arguments.seed, *arguments.pairs, *arguments.steps, processes=arguments.processes)
-    make_captioner(arguments.work, arguments.target, plan)
+    try:
+        make_captioner(arguments.work, arguments.target, plan)
+    except FracrayError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from fracray.captions.tiny.radiograph_set import (
 )
 from fracray.captions.tiny.radiograph_training import RadiographPlan, make_radiograph_captioners
 from fracray.captions.tiny.radiograph_vision import altered
+from fracray.captions.tiny.work import claim
 from fracray.captions.verdict import verdict
 from fracray.config import RadiographSettings
 from fracray.errors import UsageError
@@ -119,3 +120,10 @@ def test_agreement_counts_what_is_named_rightly() -> None:
 def test_two_folds_are_too_few(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="three"):
         make_radiograph_captioners(radiographs(2), tmp_path, RadiographPlan(1))
+
+
+def test_captioners_of_other_folds_or_another_plan_are_not_taken_for_these(tmp_path: Path) -> None:
+    claim(tmp_path / "work", "plan and folds")
+    claim(tmp_path / "work", "plan and folds")
+    with pytest.raises(UsageError, match="another folder with --work"):
+        claim(tmp_path / "work", "plan and other folds")

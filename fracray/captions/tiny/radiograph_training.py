@@ -30,8 +30,10 @@ from fracray.captions.tiny.radiograph_vision import (
     train_on_radiographs,
 )
 from fracray.captions.tiny.words_training import Lesson, image_features, train_words
+from fracray.captions.tiny.work import claim
 from fracray.config import CaptionSettings
 from fracray.errors import UsageError
+from fracray.fingerprint import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ def make_radiograph_captioners(data: RadiographSet, work: Path, plan: Radiograph
 
     Each is a folder in `work`, and captions by the ones that had not seen the radiograph stand in
     `work`/out_of_fold.parquet (`image_id`, `caption`), which `captions.captioner: replay` reads. Called
-    again, it goes on after the last finished captioner. Raises `UsageError` for fewer than three folds.
+    again, it goes on after the last finished captioner. Raises `UsageError` for fewer than three folds, and
+    when `work` holds captioners of other data or of another plan.
     """
     folds = [int(fold) for fold in np.unique(data.folds)]
     if len(folds) < 3:
@@ -66,7 +69,7 @@ def make_radiograph_captioners(data: RadiographSet, work: Path, plan: Radiograph
             f"{len(folds)} folds in the manifest, and three are needed: eyes, words and a test; make a new "
             "manifest with --set radiographs.folds=5"
         )
-    work.mkdir(parents=True, exist_ok=True)
+    claim(work, _made_from(data, plan))
     missing = [fold for fold in (*folds, None) if not _folder(work, fold).exists()]
     with ProcessPoolExecutor(plan.processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(_train_one, data=data, work=work, plan=plan), missing))
@@ -81,6 +84,13 @@ def make_radiograph_captioners(data: RadiographSet, work: Path, plan: Radiograph
     figures = agreement([captions[name] for name in data.image_ids], data.annotations)
     write_radiograph_card(_folder(work, None), asdict(plan), len(folds), figures)
     return _folder(work, None)
+
+
+def _made_from(data: RadiographSet, plan: RadiographPlan) -> str:
+    steps = {name: value for name, value in asdict(plan).items() if name != "processes"}
+    annotations = [repr(row) for row in data.annotations]
+    rows = {"ids": list(data.image_ids), "folds": data.folds.tolist(), "annotations": annotations}
+    return fingerprint(plan=steps, rows=rows)
 
 
 def _folder(work: Path, left_out: int | None) -> Path:

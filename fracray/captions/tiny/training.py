@@ -30,6 +30,8 @@ from fracray.captions.tiny.phantom_set import (
 )
 from fracray.captions.tiny.vision_training import train_on_crops, train_on_pictures
 from fracray.captions.tiny.words_training import Lesson, image_features, train_words
+from fracray.captions.tiny.work import claim
+from fracray.fingerprint import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +60,10 @@ class Plan:
 def make_captioner(work: Path, target: Path, plan: Plan) -> None:
     """Train the embedded captioner and write its folder, card included, to `target`.
 
-    Every finished stage leaves its result in `work`; called again, it goes on from there.
+    Every finished stage leaves its result in `work`; called again, it goes on from there. Raises `UsageError`
+    when `work` holds the stages of another plan.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    claim(work, fingerprint(plan=asdict(plan)))
     for make in (vision_set, words_set):
         make(work, plan)
     held_out_set(work)
