@@ -80,6 +80,10 @@ class BackboneSettings(Settings):
         False,
         description="a second half of the embedding: the mean weighted by where a fracture seems to lie",
     )
+    flips: bool = Field(
+        False,
+        description="average the embeddings of a radiograph and of its three flips; takes four times as long",
+    )
 
 
 class FinetuneSettings(Settings):

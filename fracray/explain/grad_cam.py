@@ -52,15 +52,23 @@ def decision_map(
     2020, which ignores the logit). Leaves no hook on `backbone`. Raises `UsageError` for an unknown method
     and for a function that does not take these embeddings to `[n]`.
     """
-    cells = place_map(backbone, logit, pixels, method)
-    return np.stack([spread(one, pixels.shape[1], backbone.stride, backbone.offset) for one in cells])
+    laid_out = []
+    for cells in place_map(backbone, logit, pixels, method):
+        looks = [
+            spread(one, pixels.shape[1], backbone.stride, backbone.offset)
+            for one in np.split(cells, 1 + len(backbone.flips), axis=1)
+        ]
+        heat = sum(map(np.flip, looks[1:], backbone.flips), looks[0])
+        highest = float(heat.max())
+        laid_out.append(heat / highest if highest > 0 else heat)
+    return np.stack(laid_out)
 
 
 def place_map(
     backbone: Backbone, logit: LogitFunction, pixels: NDArray[np.uint8], method: HeatMapMethod = "gradcam"
 ) -> NDArray[np.float32]:
     """Return `decision_map` before it is spread: float32 `[n, h, w]` in [0, 1], a number for each place of
-    the last feature map."""
+    `Backbone.feature_map`."""
     if method not in _METHODS:
         raise UsageError(f"map method '{method}' is not known; choose one of: {', '.join(_METHODS)}")
     device = next(backbone.parameters()).device
@@ -95,7 +103,7 @@ def _slopes(logit: LogitFunction, embeddings: Tensor) -> Tensor:
 
 
 def spread(cells: NDArray[np.float32], size: int, stride: int, offset: int) -> NDArray[np.float32]:
-    """Return `cells` `[h, w]` laid out over a square of `size` pixels as cubic B-splines, at most 1.
+    """Return `cells` `[h, w]` laid out over a square of `size` pixels as cubic B-splines.
 
     Straight lines between cells would put the hottest pixel into the middle of a cell whatever the cells
     around it say; the sum of B-splines has it towards the warmer ones, and is never below zero.
@@ -106,5 +114,4 @@ def spread(cells: NDArray[np.float32], size: int, stride: int, offset: int) -> N
     laid_out: NDArray[np.float32] = map_coordinates(
         cells, places, output=np.float32, order=3, mode="nearest", prefilter=False
     )
-    highest = float(laid_out.max())
-    return laid_out / highest if highest > 0 else laid_out
+    return laid_out

@@ -22,6 +22,8 @@ from fracray.vision.weights import RANDOM_SEED, read_weights, weights_identity
 VERSION = 1
 """Raised when preprocessing or the forward pass changes its result: stored embeddings are then made again."""
 _ATTENTION = "attention"
+FLIPS = ((-1,), (-2,), (-1, -2))
+"""Dimensions of a picture `[..., s, s]` along which its flips are turned: across, along, and both."""
 
 
 class Backbone(nn.Module):
@@ -30,34 +32,42 @@ class Backbone(nn.Module):
     Attributes: `architecture` (as in the settings), `embedding_dim`, `stride` and `offset` (pixels between
     two places of the feature map, and left of the first one's middle), `stages` (an `nn.Sequential` with
     named members, the first seeing the picture). With `attention` the last stage ends in a `PlaceAttention`
-    and the embedding is twice as long. New weights are random; `load_backbone` fills them.
+    and the embedding is twice as long. With `flips` it looks at a radiograph from four sides: `flips` holds
+    the dimensions of each flip, `FLIPS` or nothing. New weights are random; `load_backbone` fills them.
     """
 
-    def __init__(self, architecture: str, attention: bool = False) -> None:
+    def __init__(self, architecture: str, attention: bool = False, flips: bool = False) -> None:
         super().__init__()
         network = build_network(architecture)
         self.architecture = architecture
         self.embedding_dim = network.embedding_dim * (2 if attention else 1)
         self.stride = network.stride
         self.offset = network.offset
+        self.flips = FLIPS if flips else ()
         self.stages = nn.Sequential(network.stages)
         if attention:
             self.stages[-1].add_module(_ATTENTION, PlaceAttention(network.embedding_dim))
         self._published = network.published
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Return the last stage's activation `[n, d, h', w']` for normalised pictures `x` `[n, 1, s, s]`."""
-        activation: Tensor = self.stages(x)
-        return activation
+        """Return the last stage's activation `[n, d, h', w']` for normalised pictures `x` `[n, 1, s, s]`.
+
+        To the right of it stand those of the `flips` of `x`, as they come: `[n, d, h', 4 w']`.
+        """
+        return self._beside_flips(x, self.stages(x))
 
     def embedding_and_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings `[n, d]` and the `channel_statistics` `[n, 2 c]` before the last stage."""
         before: Tensor = self.stages[:-1](x)
-        return pool(self.stages[-1](before).float()), channel_statistics(before.float())
+        feature_map = self._beside_flips(x, self.stages[-1](before))
+        return pool(feature_map.float()), channel_statistics(before.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings `[n, d]`: the mean of `feature_map` over its places."""
         return pool(self.feature_map(x))
+
+    def _beside_flips(self, x: Tensor, activation: Tensor) -> Tensor:
+        return torch.cat([activation, *(self.stages(x.flip(dims)) for dims in self.flips)], dim=-1)
 
     def published_name(self, name: str) -> str:
         """Return the name under which the parameter `name` of `state_dict` is published."""
@@ -82,7 +92,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        backbone = Backbone(settings.architecture, settings.attention)
+        backbone = Backbone(settings.architecture, settings.attention, settings.flips)
     if settings.weights != "random":
         _fill(backbone, *read_weights(settings))
     return backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -116,6 +126,8 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
     later: dict[str, Any] = {} if settings.precision == "float32" else {"precision": settings.precision}
     if settings.backbone.attention:
         later["attention"] = True
+    if settings.backbone.flips:
+        later["flips"] = True
     return fingerprint(
         version=VERSION,
         preprocessing=_preprocessing_identity(settings.preprocessing),

@@ -108,8 +108,9 @@ def embed_rows(
     rows: NDArray[np.intp],
     precision: Precision = "float32",
     pooling: Callable[[Tensor], Tensor] = pool,
+    draw: int = 0,
 ) -> Tensor:
-    """Return the embeddings float32 `[len(rows), d]` of unaugmented `rows` after `stages`, on the CPU.
+    """Return the embeddings float32 `[len(rows), d]` of `rows` in `draw` after `stages`, on the CPU.
 
     With `precision` bfloat16 only the learning stages compute in it. `pooling` makes a row of numbers of each
     feature map.
@@ -117,7 +118,7 @@ def embed_rows(
     parts, at_once = [], training_pass(frozen.device)
     with torch.no_grad(), embedding_arithmetic(frozen.device, precision):
         for start in range(0, len(rows), at_once):
-            activations = frozen.activations(rows[start : start + at_once], 0)
+            activations = frozen.activations(rows[start : start + at_once], draw)
             parts.append(pooling(stages(activations).float()).cpu())
     return torch.cat(parts)
 

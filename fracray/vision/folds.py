@@ -4,6 +4,7 @@ import copy
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fracray.config import FinetuneSettings
@@ -67,8 +68,9 @@ class FineTuning:
         if self._frozen is None:
             return self._of_pretrained()[0]
         stages = split(tuned, self._settings.unfrozen)[1].to(self._frozen.device)
-        rows = np.arange(len(self._pixels))
-        embeddings: NDArray[np.float32] = embed_rows(stages, self._frozen, rows, self._precision).numpy()
+        rows, draws = np.arange(len(self._pixels)), range(0, -len(tuned.flips) - 1, -1)
+        of_draws = [embed_rows(stages, self._frozen, rows, self._precision, draw=draw) for draw in draws]
+        embeddings: NDArray[np.float32] = torch.stack(of_draws).mean(dim=0).numpy()
         return embeddings
 
     def statistics(self, tuned: Backbone) -> NDArray[np.float32]:

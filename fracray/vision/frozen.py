@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fracray.config import FinetuneSettings
 from fracray.vision.augment import augment, draw_augmentations
-from fracray.vision.backbone import Backbone
+from fracray.vision.backbone import FLIPS, Backbone
 from fracray.vision.device import exact_arithmetic, training_arithmetic, training_pass
 from fracray.vision.normalise import normalise
 
@@ -27,12 +27,13 @@ def split(backbone: Backbone, unfrozen: str) -> tuple[nn.Sequential, nn.Sequenti
 class FrozenStages:
     """Activations before the first learning stage, for `pixels` uint8 `[n, s, s]` and each augmentation draw.
 
-    Draw 0 is the radiograph itself, kept in float32; the others are augmented, kept in bfloat16, and the same
-    whichever rows are asked for. Where the head alone learns, activations are pooled, `[n, d, 1, 1]`, as it
-    sees no more. `draws` is how many there are: one without augmentation; at most `settings.draws` where
-    activations are stored, fewer when `settings.cache_gb` does not hold them; one per epoch where nothing is
-    frozen, so that nothing is worth storing. Where not even two are affordable none is stored and they are
-    computed again each time. `embedding_dim` is that of `backbone`.
+    Draw 0 is the radiograph itself, -1, -2 and -3 are its `FLIPS`, all kept in float32; the others are
+    augmented, kept in bfloat16, and the same whichever rows are asked for. Where the head alone learns,
+    activations are pooled, `[n, d, 1, 1]`, as it sees no more. `draws` is how many there are: one without
+    augmentation; at most `settings.draws` where activations are stored, fewer when `settings.cache_gb` does
+    not hold them; one per epoch where nothing is frozen, so that nothing is worth storing. Where not even two
+    are affordable none is stored and they are computed again each time. `embedding_dim` is that of
+    `backbone`.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class FrozenStages:
         changing = min(settings.draws, settings.epochs) if frozen else settings.epochs
         wanted = 1 if self._strength == 0 else changing
         plain_bytes = 4 * len(pixels) * int(np.prod(self._shape))
-        affordable = 1 + 2 * (round(settings.cache_gb * 1e9) - plain_bytes) // plain_bytes
+        exact_bytes = plain_bytes * (1 + len(backbone.flips))
+        affordable = 1 + 2 * (round(settings.cache_gb * 1e9) - exact_bytes) // plain_bytes
         self._stored = frozen and affordable >= min(wanted, 2)
         self.draws = min(wanted, affordable) if self._stored else wanted
 
@@ -77,7 +79,7 @@ class FrozenStages:
         if draw not in self._stores:
             channels, height, width = self._shape
             shape = (len(self._pixels), height, width, channels)
-            dtype = torch.float32 if draw == 0 else torch.bfloat16
+            dtype = torch.float32 if draw <= 0 else torch.bfloat16
             self._stores[draw] = torch.empty(shape, dtype=dtype, device=self.device)
             self._known[draw] = np.zeros(len(self._pixels), bool)
         store, known = self._stores[draw], self._known[draw]
@@ -90,13 +92,15 @@ class FrozenStages:
 
     def changes(self, rows: NDArray[np.intp], draw: int) -> NDArray[np.float32] | None:
         """Return the augmentation `[len(rows), 6]` of `rows` in `draw`; None: the radiographs as they are."""
-        if draw == 0:
+        if draw <= 0:
             return None
         return draw_augmentations(len(self._pixels), self._strength, [self._seed, draw])[rows]
 
     def _compute(self, rows: NDArray[np.intp], draw: int) -> Tensor:
         pixels = self._pixels[rows].to(self.device)
         changes = self.changes(rows, draw)
+        if draw < 0:
+            pixels = pixels.flip(FLIPS[-draw - 1])
         if changes is None:
             with torch.no_grad(), exact_arithmetic():
                 return self._pooled(self._stages(normalise(pixels)))
