@@ -178,6 +178,8 @@ def write_table(table: pa.Table, schema: pa.Schema, place: str | Path | Location
 def read_table(place: str | Path | Location, schema: pa.Schema) -> pa.Table:
     """Read the Parquet file at `place` and check it; raises `TableError` or `LocationError`."""
     location = Location.of(place)
+    if location.is_folder:
+        raise TableError(f"{location}: is a folder; name the Parquet file in it")
     if not location.is_file:
         raise TableError(f"{location}: no such file; check the path")
     filesystem, path = location.opened()

@@ -1,6 +1,7 @@
 """Score a bundle on the rows that it never saw.
 
-    ray job submit --working-dir . -- python jobs/evaluate.py bundle manifest.parquet --store features
+    ray job submit --working-dir . -- python jobs/evaluate.py /shared/bundle /shared/manifest.parquet \
+        --store /shared/features --out /shared/evaluation
 
 Takes the options of `fracray evaluate`.
 """

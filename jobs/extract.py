@@ -1,6 +1,6 @@
 """Caption and embed radiographs on a cluster.
 
-    ray job submit --working-dir . -- python jobs/extract.py manifest.parquet --store s3-or-shared-folder
+    ray job submit --working-dir . -- python jobs/extract.py /shared/manifest.parquet --store /shared/features
 
 Takes the options of `fracray extract`; `python jobs/extract.py --help` lists them. It succeeds when every
 row was tried; rows that failed are counted at the end of its log and keep their reason in the store.

@@ -1,6 +1,7 @@
 """Fit the best pipeline on the development rows and write the bundle.
 
-    ray job submit --working-dir . -- python jobs/train.py manifest.parquet --store features --search search
+    ray job submit --working-dir . -- python jobs/train.py /shared/manifest.parquet --store /shared/features \
+        --search /shared/search --out /shared/bundle
 
 Takes the options of `fracray train`.
 """

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer is true of this version."""
+"""What the README and the documents tell a newcomer is true of this version."""
 
 import json
 import re
@@ -11,9 +11,11 @@ import typer
 
 from fracray.bundle.card import figures_table
 from fracray.cli import app as command_line
+from fracray.serving.predictor import ServedAnswer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 
 
 @cache
@@ -29,9 +31,18 @@ def _commands() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "line", sorted(set(re.findall(r"^ {4}(?:\S+/)?fracray (.+?)(?:\s+#.*)?$", README, re.M)))
+    "line",
+    sorted(
+        set(
+            re.findall(
+                r"(?:^ {4}(?:\S+/)?|`)fracray ([^`\n]+?)(?:\s+#.*)?(?:$|`)",
+                (README + DOCUMENTS).replace("\\\n", ""),
+                re.M,
+            )
+        )
+    ),
 )
-def test_every_command_of_the_readme_exists_with_its_options(line: str) -> None:
+def test_every_command_of_the_documents_exists_with_its_options(line: str) -> None:
     name, *arguments = shlex.split(line)
     options = {argument for argument in arguments if argument.startswith("--")}
     assert options <= _commands()[name]
@@ -55,3 +66,8 @@ def test_every_link_leads_somewhere(target: str) -> None:
     assert not heading or heading in [
         re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings
     ]
+
+
+def test_every_field_of_an_answer_is_explained() -> None:
+    page = (ROOT / "docs" / "answer.md").read_text(encoding="utf-8")
+    assert [name for name in ServedAnswer.model_fields if f"`{name}`" not in page] == []

@@ -157,13 +157,12 @@ def answer(
 
 def _contributions(fused: Classifier, embedding: np.ndarray, caption: str) -> Contributions:
     split = fused.split(embedding, caption)
-    terms = sorted(split.terms, key=lambda term: -abs(term[1]))[:TOP_TERMS]
     return Contributions(
-        logit=split.intercept + split.image + split.words,
+        logit=split.logit,
         intercept=split.intercept,
         image=split.image,
         words=split.words,
-        terms=[Term(term=term, weight=weight) for term, weight in terms],
+        terms=[Term(term=term, weight=weight) for term, weight in split.terms[:TOP_TERMS]],
     )
 
 

@@ -104,6 +104,8 @@ def read_bytes(uri: str, settings: RadiographSettings) -> bytes:
     place = Location.of(uri)
     try:
         info = place.info()
+        if info.type.name == "Directory":
+            raise RadiographError("is a folder; name the files in it")
         if not info.is_file:
             raise RadiographError("no such file; check the path")
         _refuse_many_bytes(info.size, settings)

@@ -202,9 +202,16 @@ def test_read_bytes_takes_paths_and_uris(tmp_path: Path) -> None:
     assert read_bytes(str(path), SETTINGS) == read_bytes(path.as_uri(), SETTINGS) == b"content"
 
 
-@pytest.mark.parametrize("uri", ["missing.png", ".", "unknown-scheme://bucket/key.png"])
-def test_read_bytes_of_nothing_is_a_radiograph_error(uri: str) -> None:
-    with pytest.raises(RadiographError, match="check the path"):
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("missing.png", "check the path"),
+        (".", "is a folder; name the files in it"),
+        ("unknown-scheme://bucket/key.png", "check the path"),
+    ],
+)
+def test_read_bytes_of_nothing_is_a_radiograph_error(uri: str, says: str) -> None:
+    with pytest.raises(RadiographError, match=says):
         read_bytes(uri, SETTINGS)
 
 
