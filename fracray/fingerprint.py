@@ -23,13 +23,6 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_hash(folder: Path) -> str:
-    """Return one hash over the names and contents of all files below `folder`, 64 hex digits."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listing = [(path.relative_to(folder).as_posix(), file_hash(path)) for path in files]
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-
-
 def fingerprint(**parts: BaseModel | Mapping[str, Any] | str | int | float | bool | None) -> str:
     """Return a short hash of named `parts` that is the same on every machine and in every order."""
     plain = {

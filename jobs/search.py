@@ -1,7 +1,7 @@
 """Search fine-tuning and fusion settings on a cluster.
 
-    ray job submit --working-dir . -- python jobs/search.py /shared/manifest.parquet --store /shared/features \
-        --out /shared/search
+    ray job submit --working-dir . -- python jobs/search.py /shared/manifest.parquet \
+        --store /shared/features --out /shared/search
 
 Takes the options of `fracray search`. After a crash submit the same job with --resume added.
 """

@@ -2,7 +2,7 @@ import hashlib
 from pathlib import Path
 
 from fracray.config import CaptionSettings
-from fracray.fingerprint import file_hash, fingerprint, folder_hash, image_id
+from fracray.fingerprint import file_hash, fingerprint, image_id
 
 
 def test_image_id_is_the_sha256_that_other_tools_print(tmp_path: Path) -> None:
@@ -19,13 +19,3 @@ def test_fingerprint_depends_on_values_not_on_order() -> None:
 def test_fingerprint_stays_the_same_between_versions() -> None:
     # Stored features are found by it: a change here makes every store recompute.
     assert fingerprint(prompt="Describe.", version=1) == "132cb23d5dcce923"
-
-
-def test_folder_hash_sees_names_and_contents_below(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "w").write_bytes(b"1")
-    first = folder_hash(tmp_path)
-    (tmp_path / "deep" / "w").write_bytes(b"2")
-    second = folder_hash(tmp_path)
-    (tmp_path / "deep" / "w").rename(tmp_path / "w")
-    assert len({first, second, folder_hash(tmp_path)}) == 3

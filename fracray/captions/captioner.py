@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 import numpy as np
 from PIL import Image
 
-CAPTION_STATUS = ("ok", "truncated", "repetitive", "empty", "failed")
 Status = Literal["ok", "truncated", "repetitive", "empty", "failed"]
 
 

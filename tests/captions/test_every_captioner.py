@@ -1,12 +1,13 @@
 """What holds for every captioner, whichever stands behind the protocol."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from fracray.captions.captioner import CAPTION_STATUS, Captioner, prepare
+from fracray.captions.captioner import Captioner, Status, prepare
 from fracray.captions.choose import captioner_image_size, open_captioner
 from fracray.config import CaptionSettings
 from fracray.radiographs.phantoms import make_phantom
@@ -72,7 +73,7 @@ def test_an_answer_that_is_not_ok_has_a_known_status_and_a_reason(
 ) -> None:
     bad = [pictures[0], pictures[1].astype(np.float32)]
     for answer in captioner.caption(bad, [IDS[0], "f" * 64]):
-        assert answer.status in CAPTION_STATUS
+        assert answer.status in get_args(Status)
         assert (answer.reason is None) == (answer.status == "ok")
 
 
