@@ -1,6 +1,7 @@
 """From a folder or a model id to a loaded image-text model of the Gemma 3 family."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,18 @@ def save_quantised(settings: CaptionSettings, source: Path | str, target: Path) 
     if settings.quantisation == "none":
         raise CaptionerError("captions.quantisation=none leaves nothing to quantise; choose nf4 or int8")
     model, processor, converted = load_model(settings, source)
-    target.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(target)
-    processor.save_pretrained(target)
+    write_model(model, processor, target)
     return converted
+
+
+def write_model(model: Any, processor: Any, folder: Path) -> None:
+    """Write weights, configuration, tokenizer and chat template into `folder`, for all who may read there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        # safetensors leaves files that only their owner can read.
+        shutil.copymode(folder / "config.json", weights)
 
 
 def _skeleton(config: Any) -> Any:

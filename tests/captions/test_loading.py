@@ -106,6 +106,11 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_a_saved_model_can_be_read_by_all_who_can_read_its_configuration(quantised: Path) -> None:
+    configuration = (quantised / "config.json").stat().st_mode
+    assert {path.stat().st_mode for path in quantised.glob("*.safetensors")} == {configuration}
+
+
 def test_a_model_saved_in_four_bits_answers_as_the_one_it_was_made_from(quantised: Path) -> None:
     pictures = list(np.random.default_rng(0).integers(0, 256, (2, 240, 240), dtype=np.uint8))
     saved = open_captioner(CaptionSettings(model=str(quantised)))

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
 
 from fracray.captions.choose import model_source, open_captioner
+from fracray.captions.loading import write_model
 from fracray.captions.prompt import PROMPTS, load_prompt
 from fracray.captions.tiny.architecture import build_model, build_processor, build_tower
 from fracray.captions.tiny.radiograph_card import agreement, write_radiograph_card
@@ -163,7 +164,6 @@ def _write(model: Any, processor: Any, folder: Path) -> None:
     """Write the model folder under its name only when it is whole."""
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.to(torch.bfloat16).save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
+    write_model(model.to(torch.bfloat16), processor, unfinished)
     unfinished.rename(folder)
     log.info("captioner written to %s", folder)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_model, save_model
 
+from fracray.captions.loading import write_model
 from fracray.captions.prompt import PROMPTS, load_prompt
 from fracray.captions.tiny import vision_tower
 from fracray.captions.tiny.architecture import IMAGE_SIZE, build_model, build_processor, build_tower
@@ -158,9 +159,7 @@ def _write_captioner(work: Path, target: Path, plan: Plan) -> None:
     """Write weights (bfloat16 safetensors), configuration, tokenizer, chat template and card to `target`."""
     model, processor = _fresh_model(work, plan)
     load_model(model, work / "words.safetensors")
-    target.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(target)
-    processor.save_pretrained(target)
+    write_model(model.to(torch.bfloat16), processor, target)
     curve = [json.loads(line) for line in (work / CURVE).read_text(encoding="utf-8").splitlines()]
     write_card(target, asdict(plan), curve, measure(target, plan.processes))
     log.info("captioner written to %s", target)
