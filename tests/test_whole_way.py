@@ -45,18 +45,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "manifest", "images", "--out", "manifest.parquet", *settings)
     run(folder, "extract", "manifest.parquet", "--store", "features", *settings)
     run(folder, "search", "manifest.parquet", "--store", "features", "--out", "search", *settings)
-    run(
-        folder,
-        "train",
-        "manifest.parquet",
-        "--store",
-        "features",
-        "--search",
-        "search",
-        "--out",
-        "bundle",
-        *settings,
-    )
+    # The search brings its settings.
+    run(folder, "train", "manifest.parquet", "--store", "features", "--search", "search", "--out", "bundle")
     run(folder, "evaluate", "bundle", "manifest.parquet", "--store", "features", "--out", "evaluation")
     return folder
 
