@@ -92,6 +92,12 @@ class FinetuneSettings(Settings):
     unfrozen: Literal["none", "fc", "layer4", "layer3+4", "all"] = Field(
         "layer4", description="stages that learn; none: the backbone stays as it is"
     )
+    size: int | None = Field(
+        None,
+        ge=32,
+        le=2048,
+        description="side to which the square input is reduced while stages learn, pixels; null: as it is",
+    )
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum 0.9")
     epochs: int = Field(8, ge=1, le=500)
     learning_rate: float = Field(3e-4, gt=0, lt=1)

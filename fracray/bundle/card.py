@@ -13,7 +13,7 @@ Research tool, not a medical device: do not use it for the care of patients.
 {fitted_on}
 
 - fitted on: {rows} {data_kind}. {data_note}
-- backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels{places}
+- backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels{learned}{places}
 - captioner: {captioner}
 - fusion: at most {max_terms} terms beside the embedding, logistic regression, C = {regularisation:g}
 
@@ -44,6 +44,7 @@ def model_card(
         architecture=vision["backbone"]["architecture"],
         unfrozen=vision["finetune"]["unfrozen"],
         size=vision["preprocessing"]["size"],
+        learned=_learned(vision["finetune"]),
         places=_places(training.get("boxed", 0)),
         captioner=_captioner(captions),
         max_terms=fusion["max_terms"],
@@ -51,6 +52,11 @@ def model_card(
         cross_validation=cross_validation_table(cross_validation),
         figures=figures_table(figures),
     )
+
+
+def _learned(finetune: dict[str, Any]) -> str:
+    size = finetune.get("size")
+    return "" if size is None or finetune["unfrozen"] == "none" else f", fine-tuned at {size} x {size}"
 
 
 def _places(boxed: int) -> str:

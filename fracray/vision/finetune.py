@@ -15,7 +15,7 @@ from fracray.config import FinetuneSettings
 from fracray.memory import keep_freed_memory
 from fracray.vision.backbone import Backbone, pool
 from fracray.vision.device import Precision, choose_device, embedding_arithmetic, training_pass
-from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.frozen import FrozenStages, learning_pixels, split
 from fracray.vision.learner import Learner, Lesson, label_losses
 
 logger = logging.getLogger(__name__)
@@ -67,10 +67,11 @@ def finetune(
     place = choose_device(device)
     if settings.unfrozen != "none":
         learning = split(tuned, settings.unfrozen)[1].to(place)
-        frozen = FrozenStages(tuned, pixels, settings, seed, place)
+        frozen = FrozenStages(tuned, learning_pixels(pixels, settings), settings, seed, place)
         checked = None
         if validation is not None:
-            checked = FrozenStages(tuned, validation[0], settings, seed, place), validation[1]
+            unseen = learning_pixels(validation[0], settings)
+            checked = FrozenStages(tuned, unseen, settings, seed, place), validation[1]
         learn(learning, Lesson(frozen, np.arange(len(pixels)), labels, checked), settings, seed, on_epoch)
     return tuned.eval().requires_grad_(False)
 

@@ -12,7 +12,7 @@ from fracray.vision.backbone import Backbone, channel_statistics
 from fracray.vision.device import Precision, choose_device
 from fracray.vision.embed import embed_with_statistics
 from fracray.vision.finetune import embed_rows, learn
-from fracray.vision.frozen import FrozenStages, split
+from fracray.vision.frozen import FrozenStages, learning_pixels, split
 from fracray.vision.learner import Lesson
 from fracray.vision.localisation import FracturePlaces
 
@@ -20,7 +20,8 @@ from fracray.vision.localisation import FracturePlaces
 class FineTuning:
     """Fine-tunes one backbone on any rows of `pixels` uint8 `[n, s, s]` with `labels` `[n]`; embeds all.
 
-    What frozen stages make of a radiograph serves every network that is made. `boxes`, in pixels of the
+    What frozen stages make of a radiograph serves every network that is made; where `settings.size` reduces
+    what is learned from, the whole pictures are embedded and kept beside it. `boxes`, in pixels of the
     square, say where the fractures are, as `FracturePlaces` takes them; None: nobody knows. `batch_size` and
     `precision` are those of the embeddings.
     """
@@ -43,12 +44,18 @@ class FineTuning:
         self._places = None if boxes is None else FracturePlaces(boxes, labels, pixels.shape[-1])
         self._batch_size, self._device, self._precision = batch_size, device, precision
         self._frozen: FrozenStages | None = None
+        self._whole: FrozenStages | None = None
         self._shared: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._pretrained = backbone
         if settings.unfrozen not in ("none", "fc"):
             place = choose_device(device)
             self._pretrained = copy.deepcopy(backbone).to(place)
-            self._frozen = FrozenStages(self._pretrained, pixels, settings, seed, place)
+            learned_from = learning_pixels(pixels, settings)
+            self._frozen = FrozenStages(self._pretrained, learned_from, settings, seed, place)
+            self._whole = self._frozen
+            if learned_from is not pixels:
+                plain = settings.model_copy(update={"augmentation": 0.0})
+                self._whole = FrozenStages(self._pretrained, pixels, plain, seed, place)
 
     def on(self, rows: NDArray[np.intp]) -> Backbone:
         """Return the backbone fine-tuned on `rows`, as by `finetune` without validation.
@@ -65,21 +72,21 @@ class FineTuning:
 
     def embed(self, tuned: Backbone) -> NDArray[np.float32]:
         """Return the embeddings `[n, d]` of all radiographs by a network that `on` returned."""
-        if self._frozen is None:
+        if self._whole is None:
             return self._of_pretrained()[0]
-        stages = split(tuned, self._settings.unfrozen)[1].to(self._frozen.device)
+        stages = split(tuned, self._settings.unfrozen)[1].to(self._whole.device)
         rows, draws = np.arange(len(self._pixels)), range(0, -len(tuned.flips) - 1, -1)
-        of_draws = [embed_rows(stages, self._frozen, rows, self._precision, draw=draw) for draw in draws]
+        of_draws = [embed_rows(stages, self._whole, rows, self._precision, draw=draw) for draw in draws]
         embeddings: NDArray[np.float32] = torch.stack(of_draws).mean(dim=0).numpy()
         return embeddings
 
     def statistics(self, tuned: Backbone) -> NDArray[np.float32]:
         """Return the channel statistics `[n, 2 c]` of all radiographs before the last stage of `tuned`."""
-        if self._frozen is None:
+        if self._whole is None:
             return self._of_pretrained()[1]
-        before_last = split(tuned, self._settings.unfrozen)[1][:-1].to(self._frozen.device)
+        before_last = split(tuned, self._settings.unfrozen)[1][:-1].to(self._whole.device)
         rows = np.arange(len(self._pixels))
-        numbers = embed_rows(before_last, self._frozen, rows, self._precision, channel_statistics)
+        numbers = embed_rows(before_last, self._whole, rows, self._precision, channel_statistics)
         statistics: NDArray[np.float32] = numbers.numpy()
         return statistics
 

@@ -1,5 +1,6 @@
 """What the stages that do not learn make of each radiograph: computed once, used in every epoch and fold."""
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +23,18 @@ def split(backbone: Backbone, unfrozen: str) -> tuple[nn.Sequential, nn.Sequenti
     learning = _LEARNING.get(unfrozen, len(backbone.stages))
     first = len(backbone.stages) - learning
     return backbone.stages[:first], backbone.stages[first:]
+
+
+def learning_pixels(pixels: NDArray[np.uint8], settings: FinetuneSettings) -> NDArray[np.uint8]:
+    """Return preprocessed radiographs uint8 `[n, s, s]` at the size at which stages learn.
+
+    Learning takes time with the area, and a network may well answer on larger pictures than it learned from
+    (Touvron et al., "Fixing the train-test resolution discrepancy", 2019).
+    """
+    size = settings.size
+    if size is None or size >= pixels.shape[1]:
+        return pixels
+    return np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA) for one in pixels])
 
 
 class FrozenStages:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fracray.config import FinetuneSettings
 from fracray.errors import UsageError
 from fracray.vision.backbone import Backbone
-from fracray.vision.embed import embed
+from fracray.vision.embed import embed, embed_with_statistics
 from fracray.vision.finetune import PATIENCE, EpochReport, finetune, learn
 from fracray.vision.folds import FineTuning, iterate_by_folds
 from fracray.vision.frozen import FrozenStages, split
@@ -247,3 +247,18 @@ def test_folds_share_one_embedding_where_the_backbone_does_not_learn(backbone: B
     by_fold = dict(iterate_by_folds(FineTuning(backbone, pixels, labels, settings, 4), np.arange(8) % 2))
     assert by_fold[0] is by_fold[1]
     np.testing.assert_allclose(by_fold[0], embed(backbone, pixels, 8), rtol=1e-5)
+
+
+def test_stages_learn_from_reduced_pictures_what_they_would_from_small_ones(
+    backbone: Backbone, toy: Toy
+) -> None:
+    pixels, labels = toy(12, 4)
+    large = np.repeat(np.repeat(pixels, 2, axis=1), 2, axis=2)
+    reduced = FineTuning(backbone, large, labels, QUICK.model_copy(update={"size": 32}), 5, device="cpu")
+    small = FineTuning(backbone, pixels, labels, QUICK, 5, device="cpu")
+    rows = np.arange(12)
+    learned, expected = reduced.on(rows), small.on(rows)
+    np.testing.assert_allclose(embed(learned, pixels, 4), embed(expected, pixels, 4), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(reduced.embed(learned), embed(learned, large, 4), rtol=1e-3, atol=1e-4)
+    statistics = embed_with_statistics(learned, large, 4)[1]
+    np.testing.assert_allclose(reduced.statistics(learned), statistics, rtol=1e-3, atol=1e-4)

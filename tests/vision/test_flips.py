@@ -33,9 +33,13 @@ def test_the_embedding_is_the_mean_of_all_sides_and_the_same_for_a_flipped_radio
     np.testing.assert_allclose(statistics, embed_with_statistics(plain, pictures, 3)[1], atol=1e-5)
 
 
-@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
-def test_fine_tuning_embeds_as_the_network_it_made_does(pictures: np.ndarray, cache_gb: float) -> None:
-    settings = FinetuneSettings(epochs=1, batch_size=2, augmentation=0.5, draws=2, cache_gb=cache_gb)
+@pytest.mark.parametrize(("cache_gb", "size"), [(1.0, None), (0.0, None), (1.0, 64), (0.0, 64)])
+def test_fine_tuning_embeds_as_the_network_it_made_does(
+    pictures: np.ndarray, cache_gb: float, size: int | None
+) -> None:
+    settings = FinetuneSettings(
+        epochs=1, batch_size=2, augmentation=0.5, draws=2, cache_gb=cache_gb, size=size
+    )
     labels = np.array([0, 1, 0, 1], np.int8)
     training = FineTuning(load_backbone(FLIPPING), pictures, labels, settings, 3, device="cpu")
     tuned = training.on(np.arange(4))
