@@ -80,6 +80,9 @@ class BackboneSettings(Settings):
         False,
         description="a second half of the embedding: the mean weighted by where a fracture seems to lie",
     )
+    plain_mean: bool = Field(
+        True, description="with attention: keep the plain mean over all places in the embedding, too"
+    )
     flips: bool = Field(
         False,
         description="average the embeddings of a radiograph and of its three flips; takes four times as long",

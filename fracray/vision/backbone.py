@@ -31,16 +31,21 @@ class Backbone(nn.Module):
 
     Attributes: `architecture` (as in the settings), `embedding_dim`, `stride` and `offset` (pixels between
     two places of the feature map, and left of the first one's middle), `stages` (an `nn.Sequential` with
-    named members, the first seeing the picture). With `attention` the last stage ends in a `PlaceAttention`
-    and the embedding is twice as long. With `flips` it looks at a radiograph from four sides: `flips` holds
-    the dimensions of each flip, `FLIPS` or nothing. New weights are random; `load_backbone` fills them.
+    named members, the first seeing the picture) and `width`, the channels that the last of them makes. With
+    `attention` that one ends in a `PlaceAttention` and makes twice as many; without `plain_mean` the first
+    half helps it to learn and is no part of the feature map. With `flips` a radiograph is looked at from four
+    sides: `flips` holds the dimensions of each flip, `FLIPS` or nothing. New weights are random;
+    `load_backbone` fills them.
     """
 
-    def __init__(self, architecture: str, attention: bool = False, flips: bool = False) -> None:
+    def __init__(
+        self, architecture: str, attention: bool = False, plain_mean: bool = True, flips: bool = False
+    ) -> None:
         super().__init__()
         network = build_network(architecture)
         self.architecture = architecture
-        self.embedding_dim = network.embedding_dim * (2 if attention else 1)
+        self.width = network.embedding_dim * (2 if attention else 1)
+        self.embedding_dim = network.embedding_dim * (2 if attention and plain_mean else 1)
         self.stride = network.stride
         self.offset = network.offset
         self.flips = FLIPS if flips else ()
@@ -67,7 +72,12 @@ class Backbone(nn.Module):
         return pool(self.feature_map(x))
 
     def _beside_flips(self, x: Tensor, activation: Tensor) -> Tensor:
-        return torch.cat([activation, *(self.stages(x.flip(dims)) for dims in self.flips)], dim=-1)
+        looks = [activation, *(self.stages(x.flip(dims)) for dims in self.flips)]
+        return torch.cat([self.kept(look) for look in looks], dim=-1)
+
+    def kept(self, channels: Tensor) -> Tensor:
+        """Return those of the last stage's `channels` `[n, width, ...]` that are part of the embedding."""
+        return channels[:, -self.embedding_dim :]
 
     def published_name(self, name: str) -> str:
         """Return the name under which the parameter `name` of `state_dict` is published."""
@@ -92,7 +102,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        backbone = Backbone(settings.architecture, settings.attention, settings.flips)
+        backbone = Backbone(settings.architecture, settings.attention, settings.plain_mean, settings.flips)
     if settings.weights != "random":
         _fill(backbone, *read_weights(settings))
     return backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -126,6 +136,8 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
     later: dict[str, Any] = {} if settings.precision == "float32" else {"precision": settings.precision}
     if settings.backbone.attention:
         later["attention"] = True
+        if not settings.backbone.plain_mean:
+            later["plain_mean"] = False
     if settings.backbone.flips:
         later["flips"] = True
     return fingerprint(

@@ -77,7 +77,7 @@ class FineTuning:
         stages = split(tuned, self._settings.unfrozen)[1].to(self._whole.device)
         rows, draws = np.arange(len(self._pixels)), range(0, -len(tuned.flips) - 1, -1)
         of_draws = [embed_rows(stages, self._whole, rows, self._precision, draw=draw) for draw in draws]
-        embeddings: NDArray[np.float32] = torch.stack(of_draws).mean(dim=0).numpy()
+        embeddings: NDArray[np.float32] = tuned.kept(torch.stack(of_draws).mean(dim=0)).numpy()
         return embeddings
 
     def statistics(self, tuned: Backbone) -> NDArray[np.float32]:

@@ -45,8 +45,7 @@ class FrozenStages:
     activations are pooled, `[n, d, 1, 1]`, as it sees no more. `draws` is how many there are: one without
     augmentation; at most `settings.draws` where activations are stored, fewer when `settings.cache_gb` does
     not hold them; one per epoch where nothing is frozen, so that nothing is worth storing. Where not even two
-    are affordable none is stored and they are computed again each time. `embedding_dim` is that of
-    `backbone`.
+    are affordable none is stored and they are computed again each time. `width` is that of `backbone`.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class FrozenStages:
         at_once = max(1, _CPU_PIXELS // pixels[0].size) if device.type == "cpu" else training_pass(device)
         self._batch = at_once
         self.device = device
-        self.embedding_dim = backbone.embedding_dim
+        self.width = backbone.width
         self._stores: dict[int, Tensor] = {}
         self._known: dict[int, NDArray[np.bool_]] = {}
         self._shape = tuple(self._compute(np.zeros(1, np.intp), 0).shape[1:])

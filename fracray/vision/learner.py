@@ -61,7 +61,7 @@ class Learner:
         self._rng = np.random.default_rng(seed)
         self._batches = max(1, len(lesson.rows) // settings.batch_size)
         self._stages = stages.requires_grad_(True).eval()
-        device, dim = lesson.frozen.device, lesson.frozen.embedding_dim
+        device, dim = lesson.frozen.device, lesson.frozen.width
         self._head = _new_head(dim, seed, device)
         self._place_head = _place_head(stages, dim, seed, device)
         heads = nn.ModuleList([self._head, self._place_head])

@@ -13,6 +13,7 @@ from fracray.vision.folds import FineTuning
 
 PLAIN = BackboneSettings(weights="random")
 ATTENTIVE = BackboneSettings(weights="random", attention=True)
+ALONE = BackboneSettings(weights="random", attention=True, plain_mean=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,23 @@ def test_saved_and_loaded_it_looks_at_the_same_places(tmp_path: Path, pictures: 
     np.testing.assert_array_equal(embed(backbone, pictures, 3), np.hstack(halves))
 
 
+def test_the_plain_mean_may_be_left_out_of_the_embedding(pictures: np.ndarray) -> None:
+    both, alone = load_backbone(ATTENTIVE), load_backbone(ALONE)
+    for backbone in (both, alone):
+        weights = attention_of(backbone).logits.weight
+        torch.nn.init.normal_(weights, generator=torch.Generator().manual_seed(1))
+    assert alone.embedding_dim == load_backbone(PLAIN).embedding_dim
+    np.testing.assert_allclose(embed(alone, pictures, 3), np.split(embed(both, pictures, 3), 2, axis=1)[1])
+    settings = FinetuneSettings(epochs=2, batch_size=3, augmentation=0)
+    labels = np.array([0, 1, 0], np.int8)
+    trainings = [FineTuning(one, pictures, labels, settings, 3, device="cpu") for one in (both, alone)]
+    learned, expected = (training.embed(training.on(np.arange(3))) for training in reversed(trainings))
+    np.testing.assert_allclose(learned, np.split(expected, 2, axis=1)[1], rtol=1e-4, atol=1e-5)
+
+
 def test_features_with_and_without_attention_are_not_taken_for_each_other() -> None:
-    plain, attentive = (backbone_fingerprint(VisionSettings(backbone=one)) for one in (PLAIN, ATTENTIVE))
-    assert plain != attentive
+    named = {backbone_fingerprint(VisionSettings(backbone=one)) for one in (PLAIN, ATTENTIVE, ALONE)}
+    assert len(named) == 3
 
 
 def test_it_learns_to_look_where_boxes_are_and_the_heat_map_follows() -> None:
