@@ -15,7 +15,7 @@ DATA = (
     "FracAtlas (Abedeen et al., Scientific Data 2023, CC BY 4.0): hands, legs, hips and shoulders, copies of "
     "at most 512 pixels, ages not stated. Not seen: other hospitals, spine, skull, chest, children as such."
 )
-OUTSIDE = "Held out by --outside of jobs/train_radiographs_bundle.py, without copies of what was trained on."
+OUTSIDE = "Other blocks of FracAtlas, in original size, without copies of what was trained on."
 # No row has this test fold, so all are trained on; what is held out is OTHER.
 SETTINGS = ("--profile", "radiographs", "--set", "search.test_fold=1000", "--data", DATA)
 
