@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import Annotated
 
 import typer
-import yaml
 
 from fracray import __version__
 from fracray.cli.options import ConfigFile, Overrides, Profile, resolve
+from fracray.cli.settings import documented
 from fracray.errors import FracrayError
 
 app = typer.Typer(
@@ -30,8 +30,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="show the v
 
 @app.command("config")
 def config_command(config: ConfigFile = None, profile: Profile = None, overrides: Overrides = None) -> None:
-    """Show every setting with its value, as YAML that --config reads."""
-    typer.echo(yaml.safe_dump(resolve(config, profile, overrides).model_dump(), sort_keys=False), nl=False)
+    """Show every setting with its value and what it means, as YAML that --config reads."""
+    typer.echo(documented(resolve(config, profile, overrides)), nl=False)
 
 
 COMMANDS = {

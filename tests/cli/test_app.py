@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from fracray import __version__
-from fracray.config import Config
+from fracray.cli.settings import documented
+from fracray.config import Config, load_config
 
 FRACRAY = Path(sys.executable).parent / "fracray"
 
@@ -25,6 +26,13 @@ def test_config_prints_settings_that_config_reads_back(tmp_path: Path) -> None:
     file.write_text(printed)
     assert run("config", "--config", file).stdout == printed
     assert Config.model_validate(yaml.safe_load(printed)).fusion.ngrams == 2
+    assert "ngrams: 2  # longest run of words that counts as one term\n" in printed
+
+
+@pytest.mark.parametrize("profile", [None, "radiographs", "gpu", "paper", "demo"])
+def test_documented_settings_are_the_settings(profile: str | None) -> None:
+    config = load_config(profile=profile)
+    assert Config.model_validate(yaml.safe_load(documented(config))) == config
 
 
 @pytest.mark.parametrize(
