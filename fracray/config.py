@@ -83,9 +83,15 @@ class BackboneSettings(Settings):
     plain_mean: bool = Field(
         True, description="with attention: keep the plain mean over all places in the embedding, too"
     )
-    flips: bool = Field(
+    mirror: bool = Field(
         False,
-        description="average the embeddings of a radiograph and of its three flips; takes four times as long",
+        description="average the embeddings of a radiograph and of its mirror image; takes twice as long",
+    )
+    members: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="last stages side by side that answer together; each learns alone with unfrozen: layer4",
     )
 
 
@@ -99,7 +105,7 @@ class FinetuneSettings(Settings):
         None,
         ge=32,
         le=2048,
-        description="side to which the square input is reduced while stages learn, pixels; null: as it is",
+        description="side of the square input while stages learn, pixels; null: preprocessing.size, the most",
     )
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum 0.9")
     epochs: int = Field(8, ge=1, le=500)

@@ -13,7 +13,7 @@ Research tool, not a medical device: do not use it for the care of patients.
 {fitted_on}
 
 - fitted on: {rows} {data_kind}. {data_note}
-- backbone: {architecture}, unfrozen stages: {unfrozen}, {size} x {size} pixels{learned}{places}
+- backbone: {architecture}{members}, unfrozen stages: {unfrozen}, {size} x {size} pixels{learned}{places}
 - captioner: {captioner}
 - fusion: at most {max_terms} terms beside the embedding, logistic regression, C = {regularisation:g}
 
@@ -42,6 +42,7 @@ def model_card(
         data_kind=training["data_kind"],
         data_note=training["data_note"],
         architecture=vision["backbone"]["architecture"],
+        members=_members(vision["backbone"].get("members", 1)),
         unfrozen=vision["finetune"]["unfrozen"],
         size=vision["preprocessing"]["size"],
         learned=_learned(vision["finetune"]),
@@ -52,6 +53,10 @@ def model_card(
         cross_validation=cross_validation_table(cross_validation),
         figures=figures_table(figures),
     )
+
+
+def _members(count: int) -> str:
+    return f" with {count} last stages side by side" if count > 1 else ""
 
 
 def _learned(finetune: dict[str, Any]) -> str:

@@ -56,9 +56,9 @@ def decision_map(
     for cells in place_map(backbone, logit, pixels, method):
         looks = [
             spread(one, pixels.shape[1], backbone.stride, backbone.offset)
-            for one in np.split(cells, 1 + len(backbone.flips), axis=1)
+            for one in np.split(cells, 1 + backbone.mirror, axis=1)
         ]
-        heat = sum(map(np.flip, looks[1:], backbone.flips), looks[0])
+        heat = looks[0] + np.flip(looks[1], axis=1) if backbone.mirror else looks[0]
         highest = float(heat.max())
         laid_out.append(heat / highest if highest > 0 else heat)
     return np.stack(laid_out)

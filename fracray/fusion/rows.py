@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fracray.config import Config
+from fracray.config import Config, Preprocessing, VisionSettings
 from fracray.errors import ManifestError, RadiographError, StoreError, TableError, UsageError
 from fracray.fingerprint import image_id
 from fracray.radiographs.read import read_bytes, read_radiograph
@@ -23,8 +23,9 @@ class Rows:
     """`n` labelled radiographs, all fields in the same order.
 
     `labels` holds 1 for fractured and 0 for not, `folds` the outer folds of the manifest, `pixels` the
-    backbone's input as uint8 [n, s, s], `captions` the captioner's words, empty where it gave none. `boxes`
-    are the fractures' per row, float32 [k, 4] in pixels of that input; None: nobody asked for them.
+    backbone's input as uint8 [n, s, s], `captions` the captioner's words, empty where it gave none.
+    `learned_from` are pictures [n, r, r] of a smaller size to learn from; None: `pixels`. `boxes` are the
+    fractures' per row, float32 [k, 4] in pixels of what is learned from; None: nobody asked for them.
     """
 
     image_ids: list[str]
@@ -34,6 +35,7 @@ class Rows:
     folds: NDArray[np.int16]
     pixels: NDArray[np.uint8]
     captions: list[str]
+    learned_from: NDArray[np.uint8] | None = None
     boxes: list[NDArray[np.float32]] | None = None
 
     def __len__(self) -> int:
@@ -54,6 +56,7 @@ class Rows:
             folds=self.folds[index],
             pixels=self.pixels[index],
             captions=_pick(self.captions, index),
+            learned_from=None if self.learned_from is None else self.learned_from[index],
             boxes=None if self.boxes is None else [self.boxes[position] for position in index],
         )
 
@@ -91,8 +94,8 @@ def load_rows(
     """Read the usable rows of `manifest` and join their `captions` by image_id; None: all captions are empty.
 
     `boxes` (schema BOXES) say where the fractures are. Usable is a row of status ok whose label and fold are
-    known. Pixels are read and preprocessed as in
-    extraction; they stay in memory, about 50 kB a row at 224 pixels. A failed caption is the empty string.
+    known. Pixels are read and preprocessed as in extraction, once more for `vision.finetune.size` where that
+    is smaller; they stay in memory, about 50 kB a row at 224 pixels. A failed caption is the empty string.
 
     Raises `TableError` when a table does not fit its schema or captions repeat an image, `StoreError` when
     captions are missing, `ManifestError` when no row is usable, a group crosses a fold, a file has changed or
@@ -109,18 +112,22 @@ def load_rows(
         )
     uris: list[str] = [row["uri"] for row in usable]
     fractures = None if boxes is None else _fractures(check(boxes, BOXES, "boxes"), usable)
-    pixels, geometries = _read_pixels(uris, ids, config)
-    size = config.vision.preprocessing.size
+    sizes = _sizes(config.vision)
+    pixels, geometries = _read_pixels(uris, ids, config, sizes)
     return Rows(
         image_ids=ids,
         uris=uris,
         labels=np.array([row["label"] for row in usable], dtype=np.int8),
         groups=[row["group"] for row in usable],
         folds=np.array([row["fold"] for row in usable], dtype=np.int16),
-        pixels=pixels,
+        pixels=pixels[0],
         captions=[texts[identity] for identity in ids],
+        learned_from=pixels[1] if len(pixels) > 1 else None,
         boxes=fractures
-        and [place.into_square(found, size) for place, found in zip(geometries, fractures, strict=True)],
+        and [
+            place.into_square(found, sizes[-1].size)
+            for place, found in zip(geometries, fractures, strict=True)
+        ],
     )
 
 
@@ -173,10 +180,20 @@ def _fractures(boxes: pa.Table, usable: Sequence[dict[str, Any]]) -> list[NDArra
     return [np.array(of_one, np.float32).reshape(-1, 4) for of_one in fractures]
 
 
+def _sizes(vision: VisionSettings) -> list[Preprocessing]:
+    """The preprocessing of what is answered on, and where it is smaller of what is learned from."""
+    answered, smaller = vision.preprocessing, vision.finetune.size
+    if smaller is None or smaller >= answered.size:
+        return [answered]
+    return [answered, answered.model_copy(update={"size": smaller})]
+
+
 def _read_pixels(
-    uris: Sequence[str], ids: Sequence[str], config: Config
-) -> tuple[NDArray[np.uint8], list[Geometry]]:
-    def read(uri: str, identity: str) -> tuple[NDArray[np.uint8], Geometry]:
+    uris: Sequence[str], ids: Sequence[str], config: Config, sizes: Sequence[Preprocessing]
+) -> tuple[list[NDArray[np.uint8]], list[Geometry]]:
+    """Return the radiographs in each of `sizes`, and where they lie in the last of them."""
+
+    def read(uri: str, identity: str) -> tuple[list[NDArray[np.uint8]], Geometry]:
         try:
             data = read_bytes(uri, config.radiographs)
             radiograph = read_radiograph(data, config.radiographs)
@@ -186,12 +203,12 @@ def _read_pixels(
             ) from None
         if image_id(data) != identity:
             raise ManifestError(f"{uri}: changed since the manifest; run `fracray manifest` again")
-        settings = config.vision.preprocessing
-        return preprocess(radiograph.pixels, settings), geometry(radiograph.pixels, settings)
+        squares = [preprocess(radiograph.pixels, settings) for settings in sizes]
+        return squares, geometry(radiograph.pixels, sizes[-1])
 
     with ThreadPoolExecutor() as pool:
-        pixels, geometries = zip(*pool.map(read, uris, ids), strict=True)
-    return np.stack(pixels), list(geometries)
+        squares, geometries = zip(*pool.map(read, uris, ids), strict=True)
+    return [np.stack(of_size) for of_size in zip(*squares, strict=True)], list(geometries)
 
 
 def _pick(values: Sequence[str], index: NDArray[np.intp]) -> list[str]:

@@ -59,6 +59,7 @@ def fine_tuning(rows: Rows, vision: VisionSettings, seed: int) -> FineTuning:
         rows.labels,
         vision.finetune,
         seed,
+        learned_from=rows.learned_from,
         boxes=rows.boxes,
         batch_size=vision.batch_size,
         device=vision.device,

@@ -17,13 +17,13 @@ from fracray.errors import BackboneError
 from fracray.fingerprint import fingerprint
 from fracray.vision.architectures import build_network
 from fracray.vision.attention import PlaceAttention
+from fracray.vision.members import Members
 from fracray.vision.weights import RANDOM_SEED, read_weights, weights_identity
 
 VERSION = 1
 """Raised when preprocessing or the forward pass changes its result: stored embeddings are then made again."""
 _ATTENTION = "attention"
-FLIPS = ((-1,), (-2,), (-1, -2))
-"""Dimensions of a picture `[..., s, s]` along which its flips are turned: across, along, and both."""
+_MEMBER = ".member"
 
 
 class Backbone(nn.Module):
@@ -31,57 +31,76 @@ class Backbone(nn.Module):
 
     Attributes: `architecture` (as in the settings), `embedding_dim`, `stride` and `offset` (pixels between
     two places of the feature map, and left of the first one's middle), `stages` (an `nn.Sequential` with
-    named members, the first seeing the picture) and `width`, the channels that the last of them makes. With
-    `attention` that one ends in a `PlaceAttention` and makes twice as many; without `plain_mean` the first
-    half helps it to learn and is no part of the feature map. With `flips` a radiograph is looked at from four
-    sides: `flips` holds the dimensions of each flip, `FLIPS` or nothing. New weights are random;
-    `load_backbone` fills them.
+    named modules, the first seeing the picture), `members` and `mirror`. There are `members` of the last
+    stage, beside each other (`Members`) where more than one. With `attention` it ends in a `PlaceAttention`
+    and makes twice as many channels; without `plain_mean` the first half of them helps it to learn and is no
+    part of the feature map. With `mirror` it looks at a radiograph and at its mirror image. New weights are
+    random; `load_backbone` fills them.
     """
 
     def __init__(
-        self, architecture: str, attention: bool = False, plain_mean: bool = True, flips: bool = False
+        self,
+        architecture: str,
+        attention: bool = False,
+        plain_mean: bool = True,
+        mirror: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         network = build_network(architecture)
         self.architecture = architecture
-        self.width = network.embedding_dim * (2 if attention else 1)
-        self.embedding_dim = network.embedding_dim * (2 if attention and plain_mean else 1)
+        self.members = members
+        self._kept_width = network.embedding_dim * (2 if attention and plain_mean else 1)
+        self.embedding_dim = self._kept_width * members
         self.stride = network.stride
         self.offset = network.offset
-        self.flips = FLIPS if flips else ()
+        self.mirror = mirror
         self.stages = nn.Sequential(network.stages)
         if attention:
             self.stages[-1].add_module(_ATTENTION, PlaceAttention(network.embedding_dim))
+        if members > 1:
+            self.stages[-1] = Members(self.stages[-1], members)
         self._published = network.published
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Return the last stage's activation `[n, d, h', w']` for normalised pictures `x` `[n, 1, s, s]`.
 
-        To the right of it stand those of the `flips` of `x`, as they come: `[n, d, h', 4 w']`.
+        With `mirror` that of the mirror image stands to the right of it, as it comes: `[n, d, h', 2 w']`.
         """
-        return self._beside_flips(x, self.stages(x))
+        return self._beside_mirrored(x, self.stages(x))
 
     def embedding_and_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings `[n, d]` and the `channel_statistics` `[n, 2 c]` before the last stage."""
         before: Tensor = self.stages[:-1](x)
-        feature_map = self._beside_flips(x, self.stages[-1](before))
+        feature_map = self._beside_mirrored(x, self.stages[-1](before))
         return pool(feature_map.float()), channel_statistics(before.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings `[n, d]`: the mean of `feature_map` over its places."""
         return pool(self.feature_map(x))
 
-    def _beside_flips(self, x: Tensor, activation: Tensor) -> Tensor:
-        looks = [activation, *(self.stages(x.flip(dims)) for dims in self.flips)]
-        return torch.cat([self.kept(look) for look in looks], dim=-1)
+    def _beside_mirrored(self, x: Tensor, activation: Tensor) -> Tensor:
+        if not self.mirror:
+            return self.kept(activation)
+        return self.kept(torch.cat([activation, self.stages(x.flip(-1))], dim=-1))
 
     def kept(self, channels: Tensor) -> Tensor:
-        """Return those of the last stage's `channels` `[n, width, ...]` that are part of the embedding."""
-        return channels[:, -self.embedding_dim :]
+        """Return those of the last stage's `channels` `[n, c, ...]` that the embedding has."""
+        of_members = channels.chunk(self.members, dim=1)
+        return torch.cat([member[:, -self._kept_width :] for member in of_members], dim=1)
 
     def published_name(self, name: str) -> str:
-        """Return the name under which the parameter `name` of `state_dict` is published."""
-        return self._published(name.removeprefix("stages."))
+        """Return the name under which the parameter `name` of `state_dict` is published.
+
+        Those of a second member, which nobody publishes, are the first one's with `.member1` behind.
+        """
+        name = name.removeprefix("stages.")
+        stage, _, rest = name.partition(".")
+        if self.members == 1 or not isinstance(self.stages.get_submodule(stage), Members):
+            return self._published(name)
+        member, _, rest = rest.partition(".")
+        published = self._published(f"{stage}.{rest}")
+        return published if member == "0" else f"{published}{_MEMBER}{member}"
 
 
 def pool(feature_map: Tensor) -> Tensor:
@@ -102,7 +121,13 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        backbone = Backbone(settings.architecture, settings.attention, settings.plain_mean, settings.flips)
+        backbone = Backbone(
+            settings.architecture,
+            settings.attention,
+            settings.plain_mean,
+            settings.mirror,
+            settings.members,
+        )
     if settings.weights != "random":
         _fill(backbone, *read_weights(settings))
     return backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -111,12 +136,11 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
 def save_backbone(backbone: Backbone, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write the weights of `backbone` to `path` (safetensors), floating-point ones as `dtype`.
 
-    Raises `BackboneError` when a weight is not finite in that type.
+    Those that float16 holds without a loss, as it does what was fine-tuned, are written in it. Raises
+    `BackboneError` when a weight is not finite in its type.
     """
     tensors = {
-        backbone.published_name(name): (tensor.to(dtype) if tensor.is_floating_point() else tensor)
-        .cpu()
-        .contiguous()
+        backbone.published_name(name): _compact(tensor, dtype).cpu().contiguous()
         for name, tensor in backbone.state_dict().items()
     }
     for name, tensor in tensors.items():
@@ -124,6 +148,23 @@ def save_backbone(backbone: Backbone, path: Path, dtype: torch.dtype = torch.flo
             raise BackboneError(f"{path}: weight '{name}' is not finite; train at a lower learning rate")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(save(tensors, metadata={"architecture": backbone.architecture}))
+
+
+def round_to_half(stages: nn.Module) -> None:
+    """Round the weights of `stages` to what float16 holds, in place, those beyond its range excepted.
+
+    Half the bytes on disk for 0.05 % of a weight, which is far below what another seed changes.
+    """
+    for tensor in stages.state_dict().values():
+        if tensor.is_floating_point() and bool(torch.isfinite(rounded := tensor.half()).all()):
+            tensor.copy_(rounded)
+
+
+def _compact(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor.to(dtype)
 
 
 def backbone_fingerprint(settings: VisionSettings) -> str:
@@ -138,8 +179,10 @@ def backbone_fingerprint(settings: VisionSettings) -> str:
         later["attention"] = True
         if not settings.backbone.plain_mean:
             later["plain_mean"] = False
-    if settings.backbone.flips:
-        later["flips"] = True
+    if settings.backbone.mirror:
+        later["mirror"] = True
+    if settings.backbone.members > 1:
+        later["members"] = settings.backbone.members
     return fingerprint(
         version=VERSION,
         preprocessing=_preprocessing_identity(settings.preprocessing),
@@ -169,6 +212,9 @@ def _fill(backbone: Backbone, given: dict[str, Tensor], source: str) -> None:
     filled: dict[str, Tensor] = {}
     for name, tensor in own.items():
         published = backbone.published_name(name)
+        if published not in given:
+            # All members begin as what is published.
+            published = published.partition(_MEMBER)[0]
         if published not in given:
             # Published weights know nothing of the attention, which then weighs all places the same.
             if published.endswith("num_batches_tracked") or f"{_ATTENTION}." in published:

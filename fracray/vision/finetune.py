@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from fracray.config import FinetuneSettings
 from fracray.memory import keep_freed_memory
-from fracray.vision.backbone import Backbone, pool
+from fracray.vision.backbone import Backbone, pool, round_to_half
 from fracray.vision.device import Precision, choose_device, embedding_arithmetic, training_pass
-from fracray.vision.frozen import FrozenStages, learning_pixels, split
+from fracray.vision.frozen import FrozenStages, split
 from fracray.vision.learner import Learner, Lesson, label_losses
+from fracray.vision.members import learning_apart
 
 logger = logging.getLogger(__name__)
 
@@ -60,18 +61,18 @@ def finetune(
     those of a few hundred radiographs would be worse, and would lag behind the weights. The weights returned
     are the running mean that `weight_average` sets; validation rows are scored by it. With `validation`
     rows the weights of the epoch of lowest validation loss are returned and training stops `PATIENCE` epochs
-    after it; `on_epoch` returning True stops as well. The same seed gives the same weights on one CPU.
+    after it; `on_epoch` returning True stops as well. What learned is rounded to float16. The same seed gives
+    the same weights on one CPU.
     Raises `UsageError` unless `labels` hold both classes, `BackboneError` for a missing device.
     """
     tuned = copy.deepcopy(backbone)
     place = choose_device(device)
     if settings.unfrozen != "none":
         learning = split(tuned, settings.unfrozen)[1].to(place)
-        frozen = FrozenStages(tuned, learning_pixels(pixels, settings), settings, seed, place)
+        frozen = FrozenStages(tuned, pixels, settings, seed, place)
         checked = None
         if validation is not None:
-            unseen = learning_pixels(validation[0], settings)
-            checked = FrozenStages(tuned, unseen, settings, seed, place), validation[1]
+            checked = FrozenStages(tuned, validation[0], settings, seed, place), validation[1]
         learn(learning, Lesson(frozen, np.arange(len(pixels)), labels, checked), settings, seed, on_epoch)
     return tuned.eval().requires_grad_(False)
 
@@ -83,8 +84,19 @@ def learn(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> None:
-    """Teach `stages` the `lesson`, in place; the rest as in `finetune`."""
+    """Teach `stages` the `lesson`, in place; the rest as in `finetune`.
+
+    The members of a last stage learn one after the other, each with a seed of its own.
+    """
     keep_freed_memory()
+    for number, member in enumerate(learning_apart(stages)):
+        _learn_one(member, lesson, settings, seed + number, on_epoch)
+    round_to_half(stages)
+
+
+def _learn_one(
+    stages: nn.Sequential, lesson: Lesson, settings: FinetuneSettings, seed: int, on_epoch: OnEpoch | None
+) -> None:
     learner = Learner(stages, lesson, settings, seed)
     lesson.frozen.fill(lesson.rows)
     best: tuple[float, dict[str, Tensor]] | None = None

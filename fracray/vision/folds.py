@@ -12,7 +12,7 @@ from fracray.vision.backbone import Backbone, channel_statistics
 from fracray.vision.device import Precision, choose_device
 from fracray.vision.embed import embed_with_statistics
 from fracray.vision.finetune import embed_rows, learn
-from fracray.vision.frozen import FrozenStages, learning_pixels, split
+from fracray.vision.frozen import FrozenStages, split
 from fracray.vision.learner import Lesson
 from fracray.vision.localisation import FracturePlaces
 
@@ -20,10 +20,12 @@ from fracray.vision.localisation import FracturePlaces
 class FineTuning:
     """Fine-tunes one backbone on any rows of `pixels` uint8 `[n, s, s]` with `labels` `[n]`; embeds all.
 
-    What frozen stages make of a radiograph serves every network that is made; where `settings.size` reduces
-    what is learned from, the whole pictures are embedded and kept beside it. `boxes`, in pixels of the
-    square, say where the fractures are, as `FracturePlaces` takes them; None: nobody knows. `batch_size` and
-    `precision` are those of the embeddings.
+    What frozen stages make of a radiograph serves every network that is made. `learned_from` are the same
+    radiographs at another size, uint8 `[n, r, r]`; None: `pixels`. Learning takes time with the area, and a
+    network may well answer on larger pictures than it learned from (Touvron et al., "Fixing the train-test
+    resolution discrepancy", 2019). `boxes`, in pixels of what is learned from, say where the fractures are,
+    as `FracturePlaces` takes them; None: nobody knows. `batch_size` and `precision` are those of the
+    embeddings.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class FineTuning:
         settings: FinetuneSettings,
         seed: int,
         *,
+        learned_from: NDArray[np.uint8] | None = None,
         boxes: Sequence[NDArray[np.float32]] | None = None,
         batch_size: int = 32,
         device: str = "auto",
@@ -41,7 +44,8 @@ class FineTuning:
     ) -> None:
         self._pixels, self._labels = pixels, labels
         self._settings, self._seed = settings, seed
-        self._places = None if boxes is None else FracturePlaces(boxes, labels, pixels.shape[-1])
+        learned_from = pixels if learned_from is None else learned_from
+        self._places = None if boxes is None else FracturePlaces(boxes, labels, learned_from.shape[-1])
         self._batch_size, self._device, self._precision = batch_size, device, precision
         self._frozen: FrozenStages | None = None
         self._whole: FrozenStages | None = None
@@ -50,7 +54,6 @@ class FineTuning:
         if settings.unfrozen not in ("none", "fc"):
             place = choose_device(device)
             self._pretrained = copy.deepcopy(backbone).to(place)
-            learned_from = learning_pixels(pixels, settings)
             self._frozen = FrozenStages(self._pretrained, learned_from, settings, seed, place)
             self._whole = self._frozen
             if learned_from is not pixels:
@@ -75,7 +78,7 @@ class FineTuning:
         if self._whole is None:
             return self._of_pretrained()[0]
         stages = split(tuned, self._settings.unfrozen)[1].to(self._whole.device)
-        rows, draws = np.arange(len(self._pixels)), range(0, -len(tuned.flips) - 1, -1)
+        rows, draws = np.arange(len(self._pixels)), (0, -1) if tuned.mirror else (0,)
         of_draws = [embed_rows(stages, self._whole, rows, self._precision, draw=draw) for draw in draws]
         embeddings: NDArray[np.float32] = tuned.kept(torch.stack(of_draws).mean(dim=0)).numpy()
         return embeddings

@@ -1,6 +1,5 @@
 """What the stages that do not learn make of each radiograph: computed once, used in every epoch and fold."""
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from fracray.config import FinetuneSettings
 from fracray.vision.augment import augment, draw_augmentations
-from fracray.vision.backbone import FLIPS, Backbone
+from fracray.vision.backbone import Backbone
 from fracray.vision.device import exact_arithmetic, training_arithmetic, training_pass
 from fracray.vision.normalise import normalise
 
@@ -25,27 +24,15 @@ def split(backbone: Backbone, unfrozen: str) -> tuple[nn.Sequential, nn.Sequenti
     return backbone.stages[:first], backbone.stages[first:]
 
 
-def learning_pixels(pixels: NDArray[np.uint8], settings: FinetuneSettings) -> NDArray[np.uint8]:
-    """Return preprocessed radiographs uint8 `[n, s, s]` at the size at which stages learn.
-
-    Learning takes time with the area, and a network may well answer on larger pictures than it learned from
-    (Touvron et al., "Fixing the train-test resolution discrepancy", 2019).
-    """
-    size = settings.size
-    if size is None or size >= pixels.shape[1]:
-        return pixels
-    return np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA) for one in pixels])
-
-
 class FrozenStages:
     """Activations before the first learning stage, for `pixels` uint8 `[n, s, s]` and each augmentation draw.
 
-    Draw 0 is the radiograph itself, -1, -2 and -3 are its `FLIPS`, all kept in float32; the others are
-    augmented, kept in bfloat16, and the same whichever rows are asked for. Where the head alone learns,
-    activations are pooled, `[n, d, 1, 1]`, as it sees no more. `draws` is how many there are: one without
-    augmentation; at most `settings.draws` where activations are stored, fewer when `settings.cache_gb` does
-    not hold them; one per epoch where nothing is frozen, so that nothing is worth storing. Where not even two
-    are affordable none is stored and they are computed again each time. `width` is that of `backbone`.
+    Draw 0 is the radiograph itself and -1 its mirror image, both kept in float32; the others are augmented,
+    kept in bfloat16, and the same whichever rows are asked for. Where the head alone learns, activations are
+    pooled, `[n, d, 1, 1]`, as it sees no more. `draws` is how many there are: one without augmentation; at
+    most `settings.draws` where activations are stored, fewer when `settings.cache_gb` does not hold them; one
+    per epoch where nothing is frozen, so that nothing is worth storing. Where not even two are affordable
+    none is stored and they are computed again each time. `shape` is that of one activation, `(c, h, w)`.
     """
 
     def __init__(
@@ -64,15 +51,14 @@ class FrozenStages:
         at_once = max(1, _CPU_PIXELS // pixels[0].size) if device.type == "cpu" else training_pass(device)
         self._batch = at_once
         self.device = device
-        self.width = backbone.width
         self._stores: dict[int, Tensor] = {}
         self._known: dict[int, NDArray[np.bool_]] = {}
-        self._shape = tuple(self._compute(np.zeros(1, np.intp), 0).shape[1:])
+        self.shape = tuple(self._compute(np.zeros(1, np.intp), 0).shape[1:])
         frozen = len(self._stages) > 0
         changing = min(settings.draws, settings.epochs) if frozen else settings.epochs
         wanted = 1 if self._strength == 0 else changing
-        plain_bytes = 4 * len(pixels) * int(np.prod(self._shape))
-        exact_bytes = plain_bytes * (1 + len(backbone.flips))
+        plain_bytes = 4 * len(pixels) * int(np.prod(self.shape))
+        exact_bytes = plain_bytes * (1 + backbone.mirror)
         affordable = 1 + 2 * (round(settings.cache_gb * 1e9) - exact_bytes) // plain_bytes
         self._stored = frozen and affordable >= min(wanted, 2)
         self.draws = min(wanted, affordable) if self._stored else wanted
@@ -89,7 +75,7 @@ class FrozenStages:
         if not self._stored:
             return self._compute(rows, draw)
         if draw not in self._stores:
-            channels, height, width = self._shape
+            channels, height, width = self.shape
             shape = (len(self._pixels), height, width, channels)
             dtype = torch.float32 if draw <= 0 else torch.bfloat16
             self._stores[draw] = torch.empty(shape, dtype=dtype, device=self.device)
@@ -112,7 +98,7 @@ class FrozenStages:
         pixels = self._pixels[rows].to(self.device)
         changes = self.changes(rows, draw)
         if draw < 0:
-            pixels = pixels.flip(FLIPS[-draw - 1])
+            pixels = pixels.flip(-1)
         if changes is None:
             with torch.no_grad(), exact_arithmetic():
                 return self._pooled(self._stages(normalise(pixels)))

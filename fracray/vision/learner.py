@@ -61,7 +61,7 @@ class Learner:
         self._rng = np.random.default_rng(seed)
         self._batches = max(1, len(lesson.rows) // settings.batch_size)
         self._stages = stages.requires_grad_(True).eval()
-        device, dim = lesson.frozen.device, lesson.frozen.width
+        device, dim = lesson.frozen.device, self._width(lesson)
         self._head = _new_head(dim, seed, device)
         self._place_head = _place_head(stages, dim, seed, device)
         heads = nn.ModuleList([self._head, self._place_head])
@@ -72,6 +72,12 @@ class Learner:
         self.kept, self.kept_head = cast(tuple[nn.Sequential, nn.Linear], self._average.module.children())
         has_weights = bool(list(stages.parameters()))
         self._places = lesson.places if settings.localisation > 0 and has_weights else None
+
+    def _width(self, lesson: Lesson) -> int:
+        """Channels that the stages make of an activation."""
+        with torch.no_grad():
+            blank = torch.zeros(1, *lesson.frozen.shape, device=lesson.frozen.device)
+            return int(self._stages(blank).shape[1])
 
     def epoch(self, number: int) -> float:
         """Learn from every row once, in the augmentation draws of epoch `number`, counted from 0.

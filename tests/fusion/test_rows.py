@@ -92,7 +92,7 @@ def test_without_captions_all_are_empty(study: Study) -> None:
     assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1]
 
 
-def boxed(study: Study, *numbers: int) -> Rows:
+def boxed(study: Study, *numbers: int, config: Config = CONFIG) -> Rows:
     manifest = study[0]
     boxes = [
         {"image_id": manifest[number]["image_id"], "xmin": 20, "ymin": 0, "xmax": 40, "ymax": 25}
@@ -101,7 +101,7 @@ def boxed(study: Study, *numbers: int) -> Rows:
     return load_rows(
         pa.Table.from_pylist(manifest, schema=MANIFEST),
         None,
-        CONFIG,
+        config,
         pa.Table.from_pylist(boxes, schema=BOXES),
     )
 
@@ -114,6 +114,27 @@ def test_boxes_come_along_in_pixels_of_the_square(study: Study) -> None:
     taken = rows.take(np.array([3, 0])).boxes
     assert taken is not None
     assert [len(of_one) for of_one in taken] == [2, 0]
+
+
+def sized(study: Study, answered: int, learned: int | None) -> Rows:
+    vision = {"preprocessing": {"size": answered}, "finetune": {"size": learned}}
+    return boxed(study, 1, config=Config.model_validate({"vision": vision}))
+
+
+def test_stages_may_learn_from_smaller_pictures_with_the_boxes_on_these(study: Study) -> None:
+    rows, small = sized(study, 64, 32), sized(study, 32, None)
+    assert rows.pixels.shape == (6, 64, 64)
+    assert rows.learned_from is not None
+    assert rows.boxes is not None
+    assert small.boxes is not None
+    np.testing.assert_array_equal(rows.learned_from, small.pixels)
+    np.testing.assert_array_equal(rows.boxes[1], small.boxes[1])
+    np.testing.assert_array_equal(rows.take(np.array([4, 1])).learned_from, small.pixels[[4, 1]])
+
+
+@pytest.mark.parametrize("size", [None, 32, 64])
+def test_stages_never_learn_from_larger_pictures(study: Study, size: int | None) -> None:
+    assert sized(study, 32, size).learned_from is None
 
 
 def test_a_box_on_what_is_not_fractured_does_not_count(study: Study) -> None:

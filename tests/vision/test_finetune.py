@@ -249,12 +249,10 @@ def test_folds_share_one_embedding_where_the_backbone_does_not_learn(backbone: B
     np.testing.assert_allclose(by_fold[0], embed(backbone, pixels, 8), rtol=1e-5)
 
 
-def test_stages_learn_from_reduced_pictures_what_they_would_from_small_ones(
-    backbone: Backbone, toy: Toy
-) -> None:
+def test_stages_learn_from_smaller_pictures_than_they_embed(backbone: Backbone, toy: Toy) -> None:
     pixels, labels = toy(12, 4)
     large = np.repeat(np.repeat(pixels, 2, axis=1), 2, axis=2)
-    reduced = FineTuning(backbone, large, labels, QUICK.model_copy(update={"size": 32}), 5, device="cpu")
+    reduced = FineTuning(backbone, large, labels, QUICK, 5, learned_from=pixels, device="cpu")
     small = FineTuning(backbone, pixels, labels, QUICK, 5, device="cpu")
     rows = np.arange(12)
     learned, expected = reduced.on(rows), small.on(rows)
