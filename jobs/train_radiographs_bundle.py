@@ -3,7 +3,7 @@
     python jobs/train_radiographs_bundle.py FracAtlas --outside OTHER --target NEW-FOLDER
 
 FracAtlas is the public archive's folder as it is unpacked, OTHER a folder or CSV of radiographs to hold out.
-On two cores it takes about an hour for 2,459 radiographs; started again it goes on where it was.
+On two cores it takes about two hours for 2,459 radiographs; started again it goes on where it was.
 """
 
 import argparse

@@ -7,6 +7,7 @@ import fracray
 from fracray.bundle import shipped
 from fracray.bundle.bundle import load_bundle
 from fracray.captions.none import NO_CAPTION
+from fracray.config import Config, load_config
 from fracray.errors import BundleError
 from fracray.explain.answer import answer
 from fracray.radiographs.phantoms import make_phantom
@@ -43,6 +44,14 @@ def test_the_shipped_bundle_knows_radiographs_and_says_how_well() -> None:
     card = (bundle.folder / "README.md").read_text(encoding="utf-8")
     for stated in ("CC BY 4.0", "Cross-validation", "Not seen: other hospitals", "not a medical device"):
         assert stated in card
+
+
+def test_the_profile_for_radiographs_is_what_it_was_fitted_with() -> None:
+    file = shipped.shipped_bundle() / "config.json"
+    fitted = Config.model_validate_json(file.read_text(encoding="utf-8"))
+    profile = load_config(profile="radiographs")
+    assert (fitted.vision, fitted.fusion) == (profile.vision, profile.fusion)
+    assert fitted.captions.captioner == profile.captions.captioner
 
 
 def test_the_packages_assets_stay_small() -> None:
