@@ -44,7 +44,8 @@ _NAMES = {name: label for label, names in _SYNONYMS.items() for name in (label, 
     label: label for label in LABELS
 }
 _ANY_NAME = "|".join(sorted((re.escape(name) for name in _NAMES), key=len, reverse=True))
-_MARKS = r"[\s>#*_`\u2022\u2013-]*+(?:\d{1,2}[.)]\s)?+[\s*_`]*+"
+# The middle group is not possessive: Python before 3.11.5 then skips the digit of a line such as "3 mm".
+_MARKS = r"[\s>#*_`\u2022\u2013-]*+(?:\d{1,2}[.)]\s)?[\s*_`]*+"
 _NAME = r"([A-Za-z][A-Za-z _&/-]{1,30}?)(?:\s?\([^()]{1,40}\))?"
 _LABELLED = re.compile(rf"^{_MARKS}{_NAME}(?:[*_`\s]*:|[*_`]*\s[\u2013-](?=\s))[*_`]*(.*)$")
 _HEADING = re.compile(rf"^{_MARKS}{_NAME}[\s*_`#]*()$")

@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fracray.captions.findings import LABELS, parse_findings
@@ -160,6 +160,7 @@ WORDS = st.lists(
     ),
     st.sampled_from(sorted(MARKUPS)),
 )
+@example({"region": "radius", "bones": "3 mm"}, "headings")
 def test_findings_in_any_order_and_markup_come_back(fields: dict[str, str], markup: str) -> None:
     findings = parse_findings(MARKUPS[markup](fields))
     for name in LABELS:
