@@ -67,8 +67,8 @@ class SmallBackbone(Backbone):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.embedding_dim = self.width = 128
-        self.stride, self.offset, self.mirror = 16, 0, False
+        self.embedding_dim, self.stride, self.offset = 128, 16, 0
+        self.mirror, self.members = False, 1
         plan = [(1, 16, 2), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1)]
         self.stages = nn.Sequential(*(_layer(*row) for row in plan))
 

@@ -50,8 +50,7 @@ class Backbone(nn.Module):
         network = build_network(architecture)
         self.architecture = architecture
         self.members = members
-        self._kept_width = network.embedding_dim * (2 if attention and plain_mean else 1)
-        self.embedding_dim = self._kept_width * members
+        self.embedding_dim = network.embedding_dim * (2 if attention and plain_mean else 1) * members
         self.stride = network.stride
         self.offset = network.offset
         self.mirror = mirror
@@ -86,8 +85,8 @@ class Backbone(nn.Module):
 
     def kept(self, channels: Tensor) -> Tensor:
         """Return those of the last stage's `channels` `[n, c, ...]` that the embedding has."""
-        of_members = channels.chunk(self.members, dim=1)
-        return torch.cat([member[:, -self._kept_width :] for member in of_members], dim=1)
+        width = self.embedding_dim // self.members
+        return torch.cat([member[:, -width:] for member in channels.chunk(self.members, dim=1)], dim=1)
 
     def published_name(self, name: str) -> str:
         """Return the name under which the parameter `name` of `state_dict` is published.
